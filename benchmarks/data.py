@@ -3,7 +3,7 @@
 BERT-base and -large in the original TensorFlow naming (with and without Adam's slots), in transformers' naming as
 safetensors and as a PyTorch zip; a decoder of 3.2 GB of bfloat16 in four shards and in one file; 20,000 small tensors; 20,000
 variables in the forms of TensorFlow 2 and Keras.
-Values are pseudo-random blocks repeated: what is measured moves bytes and does not look at them. What is there already
+Values are pseudo-random and do not repeat: what looks at values must not find what real weights do not have. What is there already
 is not made again. This module imports the frameworks only inside the functions that write.
 """
 
@@ -95,18 +95,20 @@ def small_shapes() -> Shapes:
 
 
 def arrays(shapes: Shapes) -> Iterator[tuple[str, object]]:
-    """(name, float32 array) of each, from one pseudo-random block."""
+    """(name, float32 array) of each, pseudo-random."""
     import numpy as np
 
-    block = np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32) * np.float32(0.02)
     for k, (name, shape) in enumerate(shapes.items()):
-        out = np.empty(shape, np.float32)
-        flat = out.reshape(-1)
-        start = 7919 * k % len(block)
-        for at in range(-start, len(flat), len(block)):
-            low = max(at, 0)
-            flat[low : at + len(block)] = block[low - at : low - at + len(flat[low : at + len(block)])]
+        out = np.random.default_rng(k).standard_normal(shape, np.float32)
+        out *= np.float32(0.02)
         yield name, out
+
+
+def turned(array: object) -> object:
+    """A matrix transposed, row-major again."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.asarray(array).T)
 
 
 def bert_config(b: Bert) -> dict[str, object]:
@@ -136,10 +138,11 @@ def _save_tf(folder: Path, tensors: dict[str, object]) -> None:
 
 
 def make_bert(folder: Path, b: Bert, form: str) -> None:
-    """`form`: tf, tf-adam, safetensors, torch, bf16 (safetensors), changed (safetensors, every value another)."""
+    """`form`: tf, tf-adam, safetensors, torch, bf16 (safetensors), changed (safetensors, every value another). All the others are one
+    model: TensorFlow's kernels are transformers' weights turned round."""
     config = bert_config(b)
     if form.startswith("tf"):
-        tensors = dict(arrays(google_shapes(b)))
+        tensors = {n: turned(a) if hf_name(n)[1] else a for n, (_, a) in zip(google_shapes(b), arrays(hf_shapes(b)), strict=True)}
         if form == "tf-adam":
             for n in list(tensors):
                 tensors |= {f"{n}/adam_m": tensors[n], f"{n}/adam_v": tensors[n]}

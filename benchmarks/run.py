@@ -48,7 +48,8 @@ LIBRARIES: list[str] = []  # folders
 
 def environment() -> dict[str, str]:
     """What every measured process gets: two threads at most for the libraries of the peers, no network, this checkout."""
-    keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")}
+    wanted = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "CKPTKIT_NO_NATIVE")
+    keep = {k: v for k, v in os.environ.items() if k in wanted}
     path = os.pathsep.join([str(HERE.parent), str(HERE), *LIBRARIES])
     return {**keep, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 

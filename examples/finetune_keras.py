@@ -1,68 +1,72 @@
-"""Fine-tuning a rebuilt BERT in Keras: the lower half frozen, a new head, data in the file format of CLUE (TNEWS, AFQMC).
+"""Fine-tuning in Keras on CLUE's tasks, over any encoder or decoder that ckptkit builds: the lower half frozen, a new head.
 
-    python examples/finetune_keras.py CONFIG CHECKPOINT VOCAB [DATA]
+    python examples/finetune_keras.py bert-hf/ --task tnews --vocab bert-hf/vocab.txt
+    python examples/finetune_keras.py fixtures/made/bert-hf --task cmrc --epochs 40 --rate 0.01 --length 64 --no-dropout
 
-DATA is a folder with train.json and labels.json, see finetune_torch.py.
+It prints how the loss falls and how much of the sample is right, which it learns by heart. The data are examples/data, see clue.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
 import numpy as np
+from arguments import Arguments, given, parse
+from clue import Tokens, batch, example, plan, read, right
 
 import ckptkit
 
-EPOCHS, BATCH, RATE, LENGTH = 3, 8, 5e-5, 128
+
+class Told(keras.callbacks.Callback):
+    """Says after every epoch how much of the sample is right."""
+
+    def __init__(self, inputs: dict[str, np.ndarray], targets: np.ndarray, size: int) -> None:
+        super().__init__()
+        self.inputs, self.targets, self.size = inputs, targets, size
+        self.shares: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        said = np.concatenate([
+            self.model.predict_on_batch({k: v[at : at + self.size] for k, v in self.inputs.items()})
+            for at in range(0, len(self.targets), self.size)
+        ])  # fmt: skip
+        self.shares.append(right(said, self.targets) / len(self.targets))
+        print(f"epoch {epoch + 1}: loss {(logs or {})['loss']:.4f}, {self.shares[-1]:.0%} of the sample right")
 
 
-def read(folder: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows of train.json and the labels, in labels.json's order."""
-    rows = [json.loads(line) for line in (folder / "train.json").read_text(encoding="utf-8").splitlines() if line]
-    labels = [json.loads(line)["label"] for line in (folder / "labels.json").read_text(encoding="utf-8").splitlines() if line]
-    return rows, labels
+def loss_of(target: Any, said: Any) -> Any:
+    """Of classes [batch, classes]; of spans [batch, length, 2] the mean of that of the first and the last position."""
+    if len(said.shape) == 3:
+        said = keras.ops.transpose(said, (0, 2, 1))
+    return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(target, said, from_logits=True))
 
 
-def encode(row: dict[str, str], vocab: dict[str, int], size: int) -> tuple[list[int], list[int]]:
-    """(token ids, segments) of a row, a token a character, padded to LENGTH."""
-    ids, segments = [vocab["[CLS]"]], [0]
-    parts = [row["sentence"]] if "sentence" in row else [row["sentence1"], row["sentence2"]]
-    for segment, text in enumerate(parts):
-        tokens = [vocab.get(c, vocab["[UNK]"]) % size for c in text.lower()][: (LENGTH - 3) // len(parts)]
-        ids += [*tokens, vocab["[SEP]"]]
-        segments += [segment] * (len(tokens) + 1)
-    return ids + [0] * (LENGTH - len(ids)), segments + [0] * (LENGTH - len(ids))
-
-
-def main(config: str, checkpoint: str, vocabulary: str, data: str | None = None) -> tuple[list[float], Any]:
-    """Train; the mean loss of every epoch, and the rebuilt model."""
-    rows, labels = read(Path(data) if data else Path(__file__).parent / "data" / "tnews")
-    vocab = {word: i for i, word in enumerate(Path(vocabulary).read_text(encoding="utf-8").splitlines())}
+def main(a: Arguments) -> tuple[list[float], list[float], Any]:
+    """Train; (the loss of every epoch, the share that was right after it, the model)."""
+    rows, labels = read(a.task, a.data)
+    head, freeze = plan(a.checkpoint, a.config, a.task)
     keras.utils.set_random_seed(1)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        layers = json.loads(Path(config).read_text(encoding="utf-8"))["num_hidden_layers"]
         model = ckptkit.build_transformer_model(
-            config, checkpoint, framework="keras", with_pool=True, heads=["classifier"], labels=len(labels),
-            freeze=["embeddings", f"encoder.layers.0-{layers // 2 - 1}"], seed=1,
+            a.config, a.checkpoint, a.model, framework="keras", with_pool=head == "classifier", heads=[head],
+            labels=len(labels) or None, freeze=freeze, seed=1, given=given(a),
         )  # fmt: skip
     print(*(str(w.message) for w in said), sep="\n")
-    ids, segments = (np.array(x) for x in zip(*(encode(r, vocab, model.spec.sizes["vocab"]) for r in rows), strict=True))
-    inputs = {"input_ids": ids, "token_type_ids": segments, "attention_mask": (ids != 0).astype("int32")}
-    target = np.array([labels.index(r["label"]) for r in rows])
-    trained = keras.Model(model.input, model.output["classifier"])
-    trained.compile(keras.optimizers.AdamW(RATE), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    done = trained.fit(inputs, target, BATCH, EPOCHS, verbose=2)
-    return done.history["loss"], model
+    tokens = Tokens(a.vocab, rows, model.spec.sizes["vocab"])
+    inputs, targets = batch([example(r, tokens, labels, a.length) for r in rows], model.spec.has("embeddings.segment"))
+    trained = keras.Model(model.input, model.output[head])
+    decay = keras.optimizers.schedules.PolynomialDecay(a.rate, a.epochs * -(-len(rows) // a.batch), a.rate * 0.05)
+    trained.compile(keras.optimizers.AdamW(decay), loss_of)
+    told = Told(inputs, targets, a.batch)
+    done = trained.fit(inputs, targets, a.batch, a.epochs, verbose=0, callbacks=[told])
+    return done.history["loss"], told.shares, model
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(parse(__doc__))

@@ -1,79 +1,66 @@
-"""Fine-tuning a rebuilt BERT in PyTorch: the lower half frozen, a new head, data in the file format of CLUE (TNEWS, AFQMC).
+"""Fine-tuning in PyTorch on CLUE's tasks, over any encoder or decoder that ckptkit builds: the lower half frozen, a new head.
 
-    python examples/finetune_torch.py CONFIG CHECKPOINT VOCAB [DATA]
+    python examples/finetune_torch.py bert-hf/ --task tnews --vocab bert-hf/vocab.txt
+    python examples/finetune_torch.py fixtures/made/bert-hf --task cmrc --epochs 40 --rate 0.01 --length 64 --no-dropout
 
-DATA is a folder with train.json and labels.json as CLUE has them, one JSON object a line: {"label": "100", "sentence": ...}
-or {"label": "0", "sentence1": ..., "sentence2": ...}; the folder beside this file holds a small sample.
+It prints how the loss falls and how much of the sample is right, which it learns by heart. The data are examples/data, see clue.py.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import warnings
-from pathlib import Path
+from typing import Any
 
 import torch
+from arguments import Arguments, given, parse
+from clue import Tokens, batch, example, plan, read, right
 
 import ckptkit
 
-EPOCHS, BATCH, RATE, LENGTH = 3, 8, 5e-5, 128
+
+def loss_of(said: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Of classes [batch, classes]; of spans [batch, length, 2] the mean of that of the first and the last position."""
+    return torch.nn.functional.cross_entropy(said, target)
 
 
-def read(folder: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows of train.json and the labels, in labels.json's order."""
-    rows = [json.loads(line) for line in (folder / "train.json").read_text(encoding="utf-8").splitlines() if line]
-    labels = [json.loads(line)["label"] for line in (folder / "labels.json").read_text(encoding="utf-8").splitlines() if line]
-    return rows, labels
-
-
-def encode(row: dict[str, str], vocab: dict[str, int], size: int) -> tuple[list[int], list[int]]:
-    """(token ids, segments) of a row, a token a character: [CLS] sentence [SEP] or [CLS] one [SEP] two [SEP]."""
-    ids, segments = [vocab["[CLS]"]], [0]
-    parts = [row["sentence"]] if "sentence" in row else [row["sentence1"], row["sentence2"]]
-    for segment, text in enumerate(parts):
-        tokens = [vocab.get(c, vocab["[UNK]"]) % size for c in text.lower()][: (LENGTH - 3) // len(parts)]
-        ids += [*tokens, vocab["[SEP]"]]
-        segments += [segment] * (len(tokens) + 1)
-    return ids, segments
-
-
-def padded(lists: list[list[int]]) -> torch.Tensor:
-    width = max(map(len, lists))
-    return torch.tensor([x + [0] * (width - len(x)) for x in lists])
-
-
-def main(config: str, checkpoint: str, vocabulary: str, data: str | None = None) -> tuple[list[float], torch.nn.Module]:
-    """Train; the mean loss of every epoch, and the model."""
-    rows, labels = read(Path(data) if data else Path(__file__).parent / "data" / "tnews")
-    vocab = {word: i for i, word in enumerate(Path(vocabulary).read_text(encoding="utf-8").splitlines())}
+def main(a: Arguments) -> tuple[list[float], list[float], Any]:
+    """Train; (the loss of every epoch, the share that was right after it, the model)."""
+    rows, labels = read(a.task, a.data)
+    head, freeze = plan(a.checkpoint, a.config, a.task)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        freeze = ["embeddings", f"encoder.layers.0-{json.loads(Path(config).read_bytes())['num_hidden_layers'] // 2 - 1}"]
         model = ckptkit.build_transformer_model(
-            config, checkpoint, with_pool=True, heads=["classifier"], labels=len(labels), freeze=freeze, seed=1
-        )
+            a.config, a.checkpoint, a.model, with_pool=head == "classifier", heads=[head],
+            labels=len(labels) or None, freeze=freeze, seed=1, given=given(a),
+        )  # fmt: skip
     print(*(str(w.message) for w in said), sep="\n")
-    size = model.spec.sizes["vocab"]
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    tokens = Tokens(a.vocab, rows, model.spec.sizes["vocab"])
+    examples = [example(r, tokens, labels, a.length) for r in rows]
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=a.rate)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, a.epochs)
     torch.manual_seed(1)
-    model.train()
-    losses = []
-    for epoch in range(EPOCHS):
+    losses, shares = [], []
+    for epoch in range(a.epochs):
         total = 0.0
-        for at in torch.randperm(len(rows)).split(BATCH):
-            ids, segments = zip(*(encode(rows[int(i)], vocab, size) for i in at), strict=True)
-            mask = padded([[1] * len(x) for x in ids])
-            target = torch.tensor([labels.index(rows[int(i)]["label"]) for i in at])
-            loss = torch.nn.functional.cross_entropy(model(padded(list(ids)), padded(list(segments)), mask)["classifier"], target)
+        model.train()
+        for at in torch.randperm(len(examples)).split(a.batch):
+            inputs, target = batch([examples[int(i)] for i in at], model.spec.has("embeddings.segment"))
+            answer = model(**{k: torch.from_numpy(v).long() for k, v in inputs.items()})[head]
+            loss = loss_of(answer, torch.from_numpy(target))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(at)
-        losses.append(total / len(rows))
-        print(f"epoch {epoch + 1}: loss {losses[-1]:.4f}")
-    return losses, model
+        decay.step()
+        model.eval()
+        with torch.no_grad():
+            inputs, target = batch(examples, model.spec.has("embeddings.segment"))
+            answer = model(**{k: torch.from_numpy(v).long() for k, v in inputs.items()})[head]
+        losses.append(total / len(examples))
+        shares.append(right(answer.numpy(), target) / len(examples))
+        print(f"epoch {epoch + 1}: loss {losses[-1]:.4f}, {shares[-1]:.0%} of the sample right")
+    return losses, shares, model
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(parse(__doc__))

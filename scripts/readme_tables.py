@@ -3,28 +3,85 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from ckptkit.arch import architectures
 from ckptkit.containers import containers
 from ckptkit.report.catalogue import catalogue
+from ckptkit.schema import Architecture
+from ckptkit.schema.traits import head
 
+ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 BEGIN, END = "<!-- tables: scripts/readme_tables.py -->", "<!-- end of tables -->"
 
 
+# whose outputs the recorded cases of fixtures/golden are, by what their index says
+CODE = (
+    ("transformers 5", "transformers 5"), ("transformers 4", "transformers 4"), ("transformers 4.30", "transformers 4"),
+    ("BertForMaskedLM (transformers 4", "transformers 4"),
+    ("bert4keras", "bert4keras"), ("bert4torch", "bert4torch"), ("keras_hub", "keras_hub"), ("tf-models", "TF Model Garden"),
+    ("google-research/", "its authors' TensorFlow code"), ("openai/", "its authors' TensorFlow code"),
+    ("mesh-tensorflow", "Mesh TensorFlow"), ("huawei-noah/", "its authors' TensorFlow code"), ("microsoft/", "its authors' PyTorch code"),
+)  # fmt: skip
+SAME = {"mt5": "t5", "albert-zh": "albert"}  # one model under two tables, or with other names alone
+# tables of tiny models that tests have transformers make: case -> (class or model type, settings)
+TESTS = ("encoders", "decoders", "hybrids", "newest")
+
+
+def judges() -> dict[str, list[str]]:
+    """Architecture -> whose outputs a model that is built here is held to in the tests."""
+    out: dict[str, list[str]] = {}
+    for entry in json.loads((ROOT / "fixtures" / "golden" / "INDEX.json").read_text()):
+        named = str(entry.get("architecture") or entry.get("family"))
+        out.setdefault(named, []).extend(who for begins, who in CODE if str(entry["made_by"]).startswith(begins))
+    for folder in sorted((ROOT / "fixtures" / "authors").iterdir()):
+        if (folder / "config.json").is_file():
+            raw = json.loads((folder / "config.json").read_text())
+            by_type = [a.name for a in architectures().values() if raw.get("model_type") in a.names]
+            name = folder.name if folder.name in architectures() else by_type[0] if by_type else folder.name.partition("_")[0]
+            out.setdefault(name, []).append("its authors' PyTorch code")
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "runtime")]
+    for module in TESTS:
+        for case, (made, *_) in import_module(module).CASES.items():
+            for name in {case.partition(" ")[0].rstrip(","), str(made)} & architectures().keys():
+                out.setdefault(name, []).append("transformers 5")
+    out["nllb_moe"] = ["transformers 5 with the routing of 4"]  # 5.23 sends all tokens to two experts: see `encoders.mend`
+    return {name: list(dict.fromkeys(sorted(who))) for name, who in out.items()}
+
+
+def heads(arch: Architecture) -> str:
+    """The heads that run, and those that are kept."""
+    said = {group: head(str(text)).kind for group, text in dict(arch.traits.get("heads", {})).items()}  # type: ignore[call-overload]
+    run = [f"`{g}`" for g, kind in said.items() if kind not in ("part", "kept", "stem")]
+    kept = [f"`{g}`" for g, kind in said.items() if kind == "kept"]
+    return ", ".join(run) + (f"; kept: {', '.join(kept)}" if kept else "")
+
+
 def tables() -> str:
-    """Both tables as Markdown, from what `ckptkit list matrix` shows."""
+    """Both tables as Markdown, from the architectures' own and from what `ckptkit list matrix` shows."""
     matrix = catalogue("matrix")
-    lines = ["| architecture | namings (`--to`) that are read and written |", "| --- | --- |"]
+    lines = [
+        "| architecture | other keys | namings (`--to`) that are read and written | their own containers | heads | runs in "
+        "| held to the outputs of |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    judged = judges()
     for arch in architectures().values():
         # several of one alias go by it, unless one of them has its name
         names = dict.fromkeys(
             d.alias if d.alias and d.alias not in arch.dialects and (d.part or d.name.startswith(f"{d.alias}_")) else d.name
             for d in arch.dialects.values()
         )
-        lines.append(f"| {arch.title} (`{arch.name}`) | {', '.join(f'`{n}`' for n in names)} |")
+        others = [f"`{n}`" for n in dict.fromkeys((*arch.names[1:], *arch.called)) if n != arch.name]
+        own = dict.fromkeys(f"`{d.container}`" for d in arch.dialects.values())
+        runs = "PyTorch, Keras" if arch.traits else ""
+        who = judged.get(SAME.get(arch.name, arch.name), []) if arch.traits else []
+        cells = (", ".join(others), ", ".join(f"`{n}`" for n in names), ", ".join(own), heads(arch), runs, ", ".join(who))
+        lines.append(f"| {arch.title} (`{arch.name}`) | {' | '.join(cells)} |")
     lines += [
         "",
         "| container (`--container`) | read | written | the namings whose own it is | holds the others too |",

@@ -6,6 +6,7 @@ The tables say names and shapes, so these serve round trips and faults, never as
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -327,6 +328,25 @@ def pairs(*, libraries: bool) -> list[tuple[str, str, str]]:
                 ):
                     out.append((arch.name, a.name, b.name))
     return out
+
+
+def covering(every: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Of all pairs so many that each naming of each architecture is once what is read first and once what is read last, always the same
+    ones; a pair goes there and back, so that one way round of two namings is enough. All of them with CKPTKIT_PAIRS=1."""
+    if os.environ.get("CKPTKIT_PAIRS"):
+        return every
+    out: list[tuple[str, str, str]] = []
+    for name in dict.fromkeys(a for a, _, _ in every):
+        own = [p for p in every if p[0] == name]
+        random.Random(name).shuffle(own)
+        first, last = {one for _, one, _ in own}, {other for _, _, other in own}
+        for needed in (all, any):  # those that cover two namings come first
+            for pair in own:
+                if needed((pair[1] in first, pair[2] in last)):
+                    out.append(pair)
+                    first.discard(pair[1])
+                    last.discard(pair[2])
+    return [p for p in every if p in set(out)]
 
 
 def config_of(folder: Path) -> dict[str, object]:

@@ -74,6 +74,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "layoutlm classes": ("LayoutLMForSequenceClassification", {"max_2d_position_embeddings": 30}),
     "longformer": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
     "longformer tokens": ("LongformerForTokenClassification", {"attention_window": 6, "type_vocab_size": 1, "pad_token_id": 1}),
+    "longformer classes": ("LongformerForSequenceClassification", {"attention_window": 4, "type_vocab_size": 1, "pad_token_id": 1}),
+    "longformer answers": ("LongformerForQuestionAnswering", {"attention_window": 4, "type_vocab_size": 1, "pad_token_id": 1,
+        "num_labels": 2, "sep_token_id": 77}),
+    "longformer global": ("LongformerForMaskedLM", {"attention_window": [4, 8, 6], "type_vocab_size": 1, "pad_token_id": 1}),
     "convbert": ("ConvBertForMaskedLM", {"embedding_size": 20, "conv_kernel_size": 5, "hidden_act": "relu"}),
     "convbert classes": ("ConvBertForSequenceClassification", {"embedding_size": 24, "conv_kernel_size": 3, "head_ratio": 4}),
     "xlnet": ("XLNetLMHeadModel", XL),
@@ -114,7 +118,7 @@ def make(case: str, folder: Path) -> Path:
     cls = getattr(transformers, name)
     torch.manual_seed(len(case))
     usual = cls.config_class()
-    said = {**{k: v for k, v in SMALL.items() if "d_model" not in own and hasattr(usual, k)}, **own}
+    said = {**{k: v for k, v in SMALL.items() if not own.keys() & {"d_model", "num_encoder_layers"} and hasattr(usual, k)}, **own}
     if "pad_token_id" not in own and (usual.pad_token_id or 0) >= SMALL["vocab_size"]:
         said["pad_token_id"] = 0
     model = cls(cls.config_class(**said)).eval()
@@ -131,6 +135,17 @@ def decoded(given: Arrays) -> Arrays:
     """The same inputs with a text to go on with."""
     ids = np.random.default_rng(4).integers(4, 83, (2, LENGTH))  # as many as the encoder's, for heads that look at both
     return {**{k: v for k, v in given.items() if k != "token_type_ids"}, "decoder_input_ids": ids}
+
+
+def given(case: str, segments: bool, decoder: bool) -> Arrays:
+    """What a case is run on: `inputs`, with a text to go on with, with global positions."""
+    out = inputs(segments)
+    if case == "longformer answers":  # where the question ends, and the text begins and ends
+        out["input_ids"][out["input_ids"] == 77] = 78
+        out["input_ids"][:, (4, 12, 13)] = 77
+    out = decoded(out) if decoder else out
+    marked = np.isin(np.arange(LENGTH), (0, 9, 10)).astype(np.int64)[None].repeat(2, 0)
+    return {**out, "global_attention_mask": marked} if case.endswith("global") else out
 
 
 def inputs(segments: bool = True) -> Arrays:
@@ -153,6 +168,12 @@ T5: dict[str, Any] = {
     "vocab_size": 101, "d_model": 24, "d_kv": 7, "d_ff": 44, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4, "pad_token_id": 0,
     "relative_attention_num_buckets": 8, "relative_attention_max_distance": 16, "decoder_start_token_id": 0,
 }  # fmt: skip
+AHEAD: dict[str, Any] = {
+    "hidden_size": 24, "num_encoder_layers": 3, "num_decoder_layers": 2, "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 3,
+    "encoder_ffn_dim": 44, "decoder_ffn_dim": 36, "num_buckets": 8, "relative_max_distance": 12, "activation_function": "relu",
+    "vocab_size": 101, "max_position_embeddings": 48, "pad_token_id": 0,
+}  # fmt: skip
+SWITCH: dict[str, Any] = {**T5, "num_experts": 5, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
 CASES |= {
     "bart": ("BartForConditionalGeneration", {**LARGE, "scale_embedding": True}),
     "bart model": ("BartModel", {**LARGE, "activation_function": "relu"}),
@@ -166,6 +187,8 @@ CASES |= {
     "umt5": ("UMT5ForConditionalGeneration", {**T5, "feed_forward_proj": "gated-gelu"}),
     "umt5 encoder": ("UMT5EncoderModel", T5),
     "longt5": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "feed_forward_proj": "gated-silu"}),
+    "longt5 of blocks": ("LongT5ForConditionalGeneration", {**T5, "local_radius": 3, "encoder_attention_type": "transient-global",
+        "global_block_size": 4, "num_decoder_layers": 5}),
     "led": (
         "LEDForConditionalGeneration",
         {
@@ -175,7 +198,19 @@ CASES |= {
             "attention_window": [4, 6, 8],
         },
     ),
+    "led global": ("LEDForConditionalGeneration", {**LARGE, "max_encoder_position_embeddings": 48, "max_decoder_position_embeddings": 40,
+        "attention_window": 4}),
     "blenderbot_small": ("BlenderbotSmallForConditionalGeneration", LARGE),
+    "prophetnet": ("ProphetNetForConditionalGeneration", {**AHEAD, "ngram": 3}),
+    "prophetnet model": ("ProphetNetModel", {**AHEAD, "ngram": 1, "pad_token_id": 2}),
+    "nllb_moe": ("NllbMoeForConditionalGeneration", {**LARGE, "num_experts": 5, "encoder_sparse_step": 2, "decoder_sparse_step": 1,
+        "moe_token_dropout": 0.25}),
+    "nllb_moe model": ("NllbMoeModel", {**LARGE, "num_experts": 3, "router_bias": True, "encoder_sparse_step": 3,
+        "decoder_sparse_step": 0}),
+    "switch_transformers": ("SwitchTransformersForConditionalGeneration", {**SWITCH, "expert_capacity": 6}),
+    "switch_transformers with biases": ("SwitchTransformersForConditionalGeneration", {**SWITCH, "router_bias": True,
+        "num_sparse_encoder_layers": 3, "num_sparse_decoder_layers": 0, "dense_act_fn": "gelu_new"}),
+    "switch_transformers encoder": ("SwitchTransformersEncoderModel", SWITCH),
 }
 
 HEADS = ("mlm", "classification", "classifier", "lm")
@@ -190,7 +225,8 @@ def outputs(model: Any, given: Arrays) -> Arrays:
 
     known = inspect.signature(model.forward).parameters
     with torch.no_grad():
-        out = model(**{k: torch.from_numpy(v) for k, v in given.items() if k in known}, output_hidden_states=True)
+        more = {"use_cache": False} if "use_cache" in known else {}
+        out = model(**{k: torch.from_numpy(v) for k, v in given.items() if k in known}, **more, output_hidden_states=True)
     found: Arrays = {}
     for name, value in out.items():
         if torch.is_tensor(value):
@@ -200,11 +236,26 @@ def outputs(model: Any, given: Arrays) -> Arrays:
     return found
 
 
+def mend(transformers: Any) -> None:
+    """transformers 5.23 sends all tokens of NLLB-MoE to the first two experts, by an index that is 0 or 1 where the number of an expert is
+    meant; with this, tokens pass those that the router chose, as in fairseq and in transformers 4."""
+    import torch
+
+    def forward(self: Any, hidden_states: Any, router_mask: Any, router_probs: Any) -> Any:
+        out = torch.zeros_like(hidden_states)
+        for i in range(self.num_experts):
+            out = out + self[f"expert_{i}"](hidden_states) * (1 - self.moe_token_dropout) * router_probs[:, i : i + 1]
+        return out
+
+    transformers.models.nllb_moe.modeling_nllb_moe.NllbMoeExperts.forward = forward
+
+
 def expected(case: str, path: Path, given: Arrays, dtype: str = "float32") -> Arrays:
     """Every hidden state and what the heads give, of the saved model run by transformers, under our names."""
     import torch
     import transformers
 
+    mend(transformers)
     cls = getattr(transformers, CASES[case][0])
     model = cls.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="eager").eval()
     theirs = outputs(model, given)
@@ -227,6 +278,12 @@ def two_stacks(theirs: Arrays) -> Arrays:
     for stack, last in (("encoder", "encoder"), ("decoder", "hidden")):
         states = [theirs[f"{stack}_hidden_states.{i}"] for i in range(50) if f"{stack}_hidden_states.{i}" in theirs]
         found |= {f"{stack}.input": states[0], last: states[-1], **{f"{stack}.{i}": h for i, h in enumerate(states[1:-1])}}
+    ahead = [theirs[n] for i in range(50) if (n := f"decoder_ngram_hidden_states.{i}") in theirs]
+    if ahead:
+        found |= {"ahead.decoder.input": ahead[0], "ahead": ahead[-1], **{f"ahead.decoder.{i}": h for i, h in enumerate(ahead[1:-1])}}
+    if "logits_ngram" in theirs:
+        far = theirs["logits_ngram"]
+        found["lm_ahead"] = far.reshape(len(far), -1, far.shape[-1])
     if "logits" in theirs:
         found["logits"] = theirs["logits"]
     if "start_logits" in theirs:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import oracles
 import pytest
-from test_gate import run
+from commands import run
 
 import ckptkit
 

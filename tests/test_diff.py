@@ -10,8 +10,8 @@ import numpy as np
 import oracles
 import pytest
 from blake3 import blake3
+from commands import run
 from safetensors.numpy import load_file, save_file
-from test_gate import run
 
 import ckptkit
 from ckptkit.graph.examine import examine
@@ -209,6 +209,18 @@ def test_a_lock_tells_converted_from_changed(tmp_path: Path) -> None:
     assert [f["where"] for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"] == ["num_attention_heads", "pooler.bias"]
     lock.write_text("{}")
     assert run("validate", HF, "--lock", lock).returncode == 2
+
+
+def test_a_lock_misses_what_a_configuration_no_longer_says_where_a_loader_takes_something_else(tmp_path: Path) -> None:
+    (tmp_path / "a.lock").write_text(ckptkit.lock(HF))
+    raw = json.loads((HF / "config.json").read_text())
+    assert raw["hidden_act"] == "gelu_new" and raw["layer_norm_eps"] == 1e-12  # transformers takes gelu, and the same number
+    for key, code in (("hidden_act", 1), ("layer_norm_eps", 0)):
+        b = altered(tmp_path / key)
+        (b / "config.json").write_text(json.dumps({k: v for k, v in raw.items() if k != key}))
+        done = run("validate", b, "--lock", tmp_path / "a.lock", "--select", "lock", "--format", "json")
+        found = [f for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"]
+        assert done.returncode == code and [(f["where"], "takes 'gelu' there" in f["message"]) for f in found] == [(key, True)] * code
 
 
 def test_a_policy_holds_digest_and_lock(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from safetensors.numpy import load_file
-from test_gate import run
 
 FAULTS = oracles.FIXTURES / "faults"
 

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import re
 import shutil
-import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import oracles
 import pytest
+from commands import run
 
 LARGE = oracles.made("roberta-large-shaped")
 SCHEMA = json.loads((Path(__file__).parent / "data" / "sarif-schema-2.1.0.json").read_text(encoding="utf-8"))
-
-
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run(*args: object, cwd: Path | None = None) -> Done:
-    """The command line in this process (tests/test_ci.py runs it as a program of its own)."""
-    from ckptkit.cli import main
-
-    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["ckptkit", *map(str, args)]
-    try:
-        with chdir(cwd or Path.cwd()), redirect_stdout(out), redirect_stderr(err):
-            main()
-    except SystemExit as e:
-        return Done(int(e.code or 0), out.getvalue(), err.getvalue())
-    finally:
-        sys.argv = argv
-
-
-@contextmanager
-def chdir(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 @pytest.fixture

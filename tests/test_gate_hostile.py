@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from safetensors.numpy import load_file, save_file
-from test_gate import run
 
 BERT = oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "ok_bert12"
 GPT2 = oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "gpt2_cfg12_w4"

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from flax_files import pack
 from safetensors.numpy import load_file, save_file
 from test_account import unlike
-from test_gate import run
 
 import ckptkit
 

@@ -18,9 +18,9 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from commands import run
 from safetensors.numpy import load_file, save_file
 from test_account import digest, lacks, unlike
-from test_gate import run
 
 import ckptkit
 from ckptkit.errors import CheckpointError
@@ -91,7 +91,11 @@ def test_without_any_tensor_it_is_another_model(source: Path, tmp_path: Path) ->
 
 
 def outputs(path: Path) -> list[np.ndarray] | None:
-    """What transformers' own class gives for fixed inputs; None where it does not load, or does not run."""
+    """What transformers' own class gives for fixed inputs; None where it does not load, or does not run.
+
+    Which of its results a call hands back, and in what form (`output_attentions`, `return_dict`), the call says here, and not the
+    configuration: these keys say nothing of what a model computes.
+    """
     import transformers
 
     raw = config_of(path)
@@ -99,6 +103,8 @@ def outputs(path: Path) -> list[np.ndarray] | None:
     ids = torch.arange(5, 13)[None] % max(2, int(raw.get("vocab_size", 30)))
     try:
         model = getattr(transformers, raw["architectures"][0]).from_pretrained(path).eval()
+        for part in (m for m in model.modules() if hasattr(m, "config")):  # T5's stacks have configurations of their own
+            part.config.return_dict, part.config.output_attentions = True, False
         words = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
         with torch.no_grad():
             mask = torch.tensor([[1] * 6 + [0] * 2])

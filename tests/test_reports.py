@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from markdown_it import MarkdownIt
 from safetensors.numpy import load_file, save_file
-from test_gate import run
 
 HF = oracles.made("bert-hf")
 NASTY = [

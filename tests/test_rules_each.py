@@ -50,8 +50,6 @@ def findings(model: Model) -> tuple[Finding, ...]:
     return check(entry._replace(against=model.against, base=model.base)).findings
 
 
-# --- ways to make them ---------------------------------------------------------------------------------------------
-
 Maker = Callable[[Path], Model]
 
 
@@ -406,6 +404,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "tie": (bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"] + 1})),
         bert(lambda a: a.update({DECODER: a["bert.embeddings.word_embeddings.weight"]}))),
     "cousins": (at(lambda f: bare(f, said=False)), at(lambda f: bare(f, said=True))),
+    "sentence": tuple(bert(files={"modules.json": f'[{{"path": "2", "type": "models.{t}"}}]'}) for t in ("Pooling", "Normalize")),
     "trailing": (legacy(after=b"more"), legacy()),
     "unexpected": (bert(more("adapter.down", np.eye(3, dtype=np.float32))), bert(more(POSITIONS, np.arange(64)[None]))),
     "unknown": (saved(lambda torch: {"w": torch.ones(3)}), bert()),

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from safetensors.numpy import load_file, save_file
-from test_gate import run
 
 import ckptkit
 from ckptkit.errors import UndecidedError

@@ -12,7 +12,8 @@ from inspected import safetensors_file
 
 import ckptkit
 from ckptkit.scan.chunks import ELEMENTS
-from ckptkit.scan.statistics import PERCENTS, SMALL, Statistics
+from ckptkit.scan.figures import PERCENTS, Statistics
+from ckptkit.scan.statistics import SMALL
 
 # --- statistics ----------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ PACKAGE = oracles.ROOT / "ckptkit"
 ORDER = (
     "support", "schema", "packing", "store", "containers", "arch", "configuration", "vocabulary", "graph", "scan", "rules", "plan",
     "engine", "fleet", "comparison",
-    "runtime", "verbs", "gate", "report", "cli",
+    "runtime", "verbs", "gate", "report", "browse", "cli",
 )  # fmt: skip
 FLAT = {"__init__", "__main__", "_typing", "_version", "errors", "findings", "limits", "tensors"}
 EVERYWHERE = {"ckptkit", "ckptkit.__main__"}  # the front doors, which load everything late

@@ -1,5 +1,4 @@
-"""LED: BART whose encoder is a Longformer's, with windows on either side of a position; what is attended to globally has projections of its
-own, which are kept and not used: no position is global unless it is said.
+"""LED: BART whose encoder is a Longformer's, with windows on either side of a position, and global positions where they are said.
 
 Source: transformers models/led (names, classes; `attention_window`).
 """
@@ -38,7 +37,7 @@ HF = BART._replace(
 ARCHITECTURE = bart.architecture(
     "led", "LED", MODULES, (HF,), positions="learned", norm="after",
     required=("window",),
-    traits=bart.traits("learned", "after", embedding_scale=1.0, window="=window", window_kind="around", sliding="all"),
+    traits=bart.traits("learned", "after", embedding_scale=1.0, window="=window", window_kind="around", sliding="all", marks={"lm": ""}),
     variants={
         "led-base": {"layers": 6, "decoder_layers": 6, "hidden": 768, "heads": 12},
         "led-large": {"layers": 12, "decoder_layers": 12, "hidden": 1024, "heads": 16},

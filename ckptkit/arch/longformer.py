@@ -1,5 +1,6 @@
-"""Longformer: RoBERTa whose positions see a window on either side, of a width for each layer; what is attended to globally has projections
-of its own, which are kept and not used here: no position is global unless it is said, and the heads that make some global are not run.
+"""Longformer: RoBERTa whose positions see a window on either side, of a width for each layer. Some are global: all see them, and they see
+all, by projections of their own. Which ones is said (`global_attention_mask`), or follows from a head: the first position of a text that
+is classified, a question that is answered.
 
 Source: transformers models/longformer (names, classes; `attention_window`).
 """
@@ -23,7 +24,7 @@ from ckptkit.arch.roberta_prelayernorm import ALSO, KEYS
 from ckptkit.schema import Architecture, linear
 
 PARTS = ("query", "key", "value")
-HEADS = {"pooler": "pooler", "mlm": "lm", "classification": "kept", "classifier": "pooled_or_tokens", "qa": "kept"}
+HEADS = {"pooler": "pooler", "mlm": "lm", "classification": "first", "classifier": "pooled_or_tokens", "qa": "tokens"}
 
 ARCHITECTURE = Architecture(
     name="longformer",
@@ -31,6 +32,7 @@ ARCHITECTURE = Architecture(
     modules={**MODULES, **{f"{L}attention.global_{part}": linear("heads head_dim", "hidden") for part in PARTS}},
     traits=traits(
         positions="counted", pad="=pad", heads=HEADS, window="=window", window_kind="around", sliding="all",
+        marks={"classification": "first", "qa": "question"}, sep="=sep",
     ),
     relations=RELATIONS,
     fixed={"qa_labels": 2, "reserved": 2},
@@ -50,9 +52,9 @@ ARCHITECTURE = Architecture(
             },
             form(
                 "longformer",
-                keys={**KEYS, "attention_window": may("window")},
-                defaults={"pad": 1, "window": 512},
-                usual={"onnx_export": ..., "attention_mode": "longformer", "ignore_attention_mask": ..., "sep_token_id": ...},
+                keys={**KEYS, "attention_window": may("window"), "sep_token_id": may("sep")},
+                defaults={"pad": 1, "window": 512, "sep": 2},
+                usual={"onnx_export": ..., "attention_mode": "longformer", "ignore_attention_mask": ...},
                 also=ALSO,
             ),
             classes("Longformer", ROBERTA_CLASSES, ("ForCausalLM",)),

@@ -61,7 +61,8 @@ ARCHITECTURE = Architecture(
         "window": "=window",
         "window_kind": "radius",
         "sliding": "all",
-        "runs_with": {"attention_type": ("local",)},
+        "global_block": "=global_block",
+        "runs_with": {"attention_type": ("local", "transient-global")},
     },
     required=("window",),
     variants={

@@ -51,6 +51,7 @@ ARCHITECTURE = Architecture(
     title="ModernBERT",
     modules=MODULES,
     kinds={"normed@layer": normed},
+    by_count=("normed@layer",),
     required=("rope_theta", "local_rope_theta"),
     traits={
         "encoder": L[:-1],

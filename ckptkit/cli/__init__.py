@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._group import cli as cli
 
 
-LONG = ("convert", "fix", "summary", "verify")  # commands that may run frameworks, whose objects go round in circles
+LONG = ("browse", "convert", "fix", "summary", "verify")  # commands that run long, or frameworks, whose objects go round in circles
 
 
 def __getattr__(name: str) -> object:

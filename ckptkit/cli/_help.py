@@ -13,7 +13,7 @@ from ..support.terminal import fitted, width
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 GENERAL = "Any command"
-_GENERAL = ("limit", "no_pager", "help")
+_GENERAL = ("limit", "no_pager")
 # arguments and options that are files, whatever they are called in a command
 FILES = frozenset(("path", "paths", "a", "b", "src", "dst", "base", "adapter", "out", "target", "source"))
 
@@ -50,7 +50,7 @@ class Grouped(click.Command):
             record = p.get_help_record(ctx)
             if record is None or isinstance(p, click.Argument):
                 continue
-            if p.name in _GENERAL:
+            if is_general(p):
                 last.append(record)
             else:
                 groups.setdefault(getattr(p, "group", "") or "Options", []).append(record)
@@ -58,6 +58,11 @@ class Grouped(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+def is_general(p: click.Parameter) -> bool:
+    """Whether any command has this option (click names its own --help otherwise from version to version)."""
+    return p.name in _GENERAL or "--help" in p.opts
 
 
 def completed(name: str, flags: Sequence[str], metavar: str) -> Complete | None:

@@ -142,7 +142,7 @@ def command(
         if equals and not glob:
             raise UsageError(f"--dtype {word}: expected GLOB=DTYPE or DTYPE")
         dtypes.append((glob or "*", parse_dtype(name)))
-    with Progress(quiet=quiet or dry_run) as progress:
+    with Progress("convert", "writing", quiet=quiet or dry_run) as progress:
         try:
             done = convert(
                 source, target, to=to, container=container, dtypes=dtypes, reading=reading,
@@ -190,10 +190,13 @@ def refuse_in_programs(values: Mapping[str, object], to: str) -> None:
 
 def _program(source: str, target: str, to: str, reading: Reading, *, overwrite: bool, quiet: bool) -> int:
     from ..runtime.export import export
+    from ..support.progress import Progress
 
     if to in ("savedmodel", "keras"):
         start_tensorflow()
-    done = export(source, target, to=to, overwrite=overwrite, reading=reading)
+    with Progress("convert", quiet=quiet) as progress:
+        progress.phase("building the program, and running it")
+        done = export(source, target, to=to, overwrite=overwrite, reading=reading)
     if not quiet:
         declare.echo(
             f"{printable(done.path)}: {done.form}, gives {', '.join(done.outputs)}; run again with another batch and length: "
@@ -209,9 +212,10 @@ def _verified(done: Conversion, source: str, reading: Reading, drop: tuple[str, 
 
     from ..plan.losses import groups_and_globs
     from ..report.forms import show
+    from ..support.progress import Progress
     from ..verbs.verify import verify
 
-    with tempfile.TemporaryDirectory(prefix="ckptkit-") as work:
+    with tempfile.TemporaryDirectory(prefix="ckptkit-") as work, Progress("verify", quiet=quiet) as progress:
         beside = None
         if done.plan.single and done.config:
             beside = os.path.join(work, "config.json")
@@ -225,6 +229,7 @@ def _verified(done: Conversion, source: str, reading: Reading, drop: tuple[str, 
             config_b=beside or (reading.config if done.plan.single else None),
             casts=True,
             without=heads,
+            progress=progress,
         )
     if outcome.exit_code or not quiet:
         declare.echo(show("verification", outcome), err=True)

@@ -47,10 +47,12 @@ def command(
     """
     from ..graph.examine_two import examine_two
     from ..report.forms import show
+    from ..support.progress import Progress
     from ..verbs.diff import diff
 
     one, two = examine_two(a, b, reading, reading_b)
     with one as x, two as y:
-        d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs)
+        with Progress("diff", "comparing parameters") as progress:
+            d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs, progress=progress)
         declare.echo(show("diff", d, form, tensors=tensors, only_changed=only_changed))
         return d.exit_code

@@ -27,9 +27,11 @@ def command(
     It is of the model's weights: the same for the TensorFlow original and its safetensors twin, in any sharding and order.
     """
     from ..report.forms import show
+    from ..support.progress import Progress
     from ..verbs.digest import digest
 
-    d = digest(path, reading=reading)
+    with Progress("digest", "reading the weights") as progress:
+        d = digest(path, progress=progress, reading=reading)
     declare.echo(show("digest", d, form, path=path, parameters=parameters))
     for text in d.left_out:
         declare.echo(f"note: {printable(text)}", err=True)

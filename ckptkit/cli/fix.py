@@ -45,7 +45,7 @@ def command(
     from ..support.progress import Progress
     from ..verbs.fix import fix
 
-    with Progress(quiet=quiet or dry_run) as progress:
+    with Progress("fix", "writing", quiet=quiet or dry_run) as progress:
         try:
             done = fix(
                 source, target, reading=reading, keep_optimizer=keep_optimizer, trim=not keep_padding, drop_unexpected=drop_unexpected,

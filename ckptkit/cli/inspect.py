@@ -71,7 +71,7 @@ def command(
             from ..scan.survey import Asked
             from ..support.progress import Progress
 
-            progress = stack.enter_context(Progress("inspect: reading the weights"))
+            progress = stack.enter_context(Progress("inspect", "reading the weights"))
             figures = Asked(share=sample or 1.0, progress=progress, jobs=jobs)
         try:
             found = inspect(path, reading=reading, include=(*include, *histogram), exclude=exclude, stats=figures, memory=memory)

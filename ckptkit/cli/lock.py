@@ -21,11 +21,13 @@ def command(path: str, reading: Reading, output: str | None) -> int:
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
     """
     from ..graph.examine import examine
+    from ..support.progress import Progress
     from ..verbs.lock import lock_text
     from ._outputs import files_of, write_outputs
 
     with examine(path, reading) as subject:
-        text = lock_text(subject)
+        with Progress("lock") as progress:
+            text = lock_text(subject, progress)
         if output is None:
             declare.echo(text, nl=False)
         else:

@@ -57,7 +57,7 @@ def command(
         if equals and not glob:
             raise UsageError(f"--dtype {word}: expected GLOB=DTYPE or DTYPE")
         dtypes.append((glob or "*", parse_dtype(name)))
-    with Progress(quiet=quiet or dry_run) as progress:
+    with Progress("merge", "writing", quiet=quiet or dry_run) as progress:
         try:
             done = merge(
                 paths[0], paths[1] if len(paths) == 3 else None, paths[-1], alpha=alpha, container=container, dtypes=dtypes,

@@ -50,7 +50,7 @@ def command(
         raise UsageError("report: nowhere to write the page to", hint="-o page.html")
     if sample is not None and not 0 < sample <= 1:
         raise UsageError(f"--sample {sample:g} is no share", hint="a number above 0, at most 1")
-    with Progress("report: reading the weights", quiet=quiet) as progress:
+    with Progress("report", "reading the weights", quiet=quiet) as progress:
         asked = Asked(share=sample or 1.0, progress=progress, jobs=jobs)
         said = _two(paths, output, reading, reading_b, asked) if len(paths) == 2 else _one(paths[0], output, reading, asked)
     if not quiet:
@@ -75,6 +75,7 @@ def _two(paths: tuple[str, ...], output: str, a: Reading, b: Reading, asked: Ask
     from ..graph.examine_two import examine_two
     from ..report.diff import conclusion
     from ..report.page import page_of_two
+    from ..support.progress import phase
     from ..verbs.diff import diff
     from ..verbs.overview import overview_of
     from ._outputs import write_outputs
@@ -83,7 +84,8 @@ def _two(paths: tuple[str, ...], output: str, a: Reading, b: Reading, asked: Ask
         raise UsageError("--sample is of one checkpoint: what changed is known of all that was read", hint="leave it out")
     one, two = examine_two(paths[0], paths[1], a, b)
     with one as x, two as y:
-        d = diff(x, y, jobs=asked.jobs)
+        phase(asked.progress, "comparing parameters")
+        d = diff(x, y, jobs=asked.jobs, progress=asked.progress)
         sides = [overview_of(s, p, asked, figures=False) for s, p in ((x, paths[0]), (y, paths[1]))]
         text = page_of_two(sides[0], sides[1], d)
         said = conclusion(d)

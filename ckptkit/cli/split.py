@@ -40,7 +40,7 @@ def command(
     from ..support.progress import Progress
     from ..verbs.split import split
 
-    with Progress(quiet=quiet or dry_run) as progress:
+    with Progress("split", "writing", quiet=quiet or dry_run) as progress:
         try:
             done = split(
                 wrapped, base, adapter, alpha=alpha, dry_run=dry_run, overwrite=overwrite, check=check, sync=not no_sync, progress=progress,

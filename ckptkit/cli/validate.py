@@ -11,6 +11,7 @@ from ._words import parse_pairs
 
 if TYPE_CHECKING:
     from ..gate.policy import Entry
+    from ..gate.run import Checked
     from ..graph.reading import Reading
 
 
@@ -69,7 +70,7 @@ def command(
     """
     from ..gate.policy import Entry, find_policy, read_policy
     from ..gate.policy import allow_unknown as unknown_allowed
-    from ..gate.run import check_all, worst_exit
+    from ..gate.run import worst_exit
     from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
     from ..report.findings import counts
     from ..report.forms import forms, records_failures, show, shows
@@ -104,7 +105,7 @@ def command(
         entries = [e._replace(choice=unknown_allowed(e.choice)) for e in entries]
     if write_baseline:  # it is to know what an older one knew, too
         entries = [e._replace(choice=e.choice._replace(known=frozenset())) for e in entries]
-    checked = check_all(entries)
+    checked = _watched(entries)
     if len(checked) == 1 and checked[0].error is not None and not records_failures(form) and not wanted:
         raise checked[0].error
     failing = entries[0].choice.fail_on
@@ -124,6 +125,15 @@ def command(
         return 0
     declare.echo(show("checked", checked, form, fail_on=failing), commands=form == "github")
     return worst_exit(checked)
+
+
+def _watched(entries: list[Entry]) -> list[Checked]:
+    """Check all, with a line of progress on a terminal."""
+    from ..gate.run import check_all
+    from ..support.progress import Progress
+
+    with Progress("validate") as progress:
+        return check_all(entries, progress if progress.active else None)
 
 
 def _below(path: str) -> list[str]:

@@ -46,14 +46,16 @@ def command(
     ckptkit verify bert_model.ckpt bert-hf/ --against transformers
     """
     from ..report.forms import show
+    from ..support.progress import Progress
     from ..verbs.verify import verify
 
     if (engines and "keras" in engines.split(",")) or against == "keras_hub":
         start_tensorflow()
-    outcome = verify(
-        a, b, level=level, against=against, engines=tuple(engines.split(",")) if engines else (), atol=atol, rtol=rtol, probes=int(probes)
-        if probes.isascii() and probes.isdigit() else probes,
-        reading=reading, reading_b=reading_b,
-    )  # fmt: skip
+    with Progress("verify") as progress:
+        outcome = verify(
+            a, b, level=level, against=against, engines=tuple(engines.split(",")) if engines else (), atol=atol, rtol=rtol,
+            probes=int(probes) if probes.isascii() and probes.isdigit() else probes,
+            reading=reading, reading_b=reading_b, progress=progress,
+        )  # fmt: skip
     declare.echo(show("verification", outcome, form))
     return outcome.exit_code

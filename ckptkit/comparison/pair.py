@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import UndecidedError
 from ..graph.examine import Subject
 from ..schema import placeholders
+from ..support.progress import Watch
 from ..tensors import DTYPES
 
 if TYPE_CHECKING:
@@ -203,14 +204,16 @@ class Pair:
         narrow = min((n for n in names if n), key=lambda n: DIGITS[n])
         return narrow if self.casts or narrow in self.mains else None
 
-    def compare(self) -> tuple[Level, Level]:
-        """Both levels in one pass over the weights."""
+    def compare(self, progress: Callable[[int, int], object] | None = None) -> tuple[Level, Level]:
+        """Both levels in one pass over the weights; `progress` is called with the bytes of the first that are done and that there are."""
         names, lacking = self.names()
+        watch = Watch(progress, total=sum(t.spec.nbytes for t in self.one.checkpoint.tensors.values()) if progress is not None else 0)
         bits: list[Difference] = list(lacking)
         values: list[Difference] = list(lacking)
         rounded: Counter[str] = Counter()
         for name in names:
             x, y = self.get(0, name), self.get(1, name)
+            watch(x.nbytes)
             if x.shape != y.shape:
                 d = Difference(name, None, f"shape {list(x.shape)} and {list(y.shape)}")
                 bits.append(d)
@@ -244,12 +247,14 @@ class Pair:
         import numpy as np
 
         wide_x, wide_y = (as_float(rounded_to(v, dtype)) for v in (x, y))
-        gap = np.abs(wide_x - wide_y)
+        with np.errstate(all="ignore"):  # differences that overflow are infinite ones
+            gap = np.abs(wide_x - wide_y)
         gap = np.where(np.isnan(wide_x) & np.isnan(wide_y), 0.0, np.where(wide_x == wide_y, 0.0, gap))
         worst = float(gap.max()) if gap.size else 0.0
         if self.atol is None and self.rtol is None:
             return worst, bool((gap == 0).all())
-        return worst, bool((gap <= (self.atol or 0.0) + (self.rtol or 0.0) * np.abs(wide_x)).all())
+        with np.errstate(all="ignore"):
+            return worst, bool((gap <= (self.atol or 0.0) + (self.rtol or 0.0) * np.abs(wide_x)).all())
 
     def _kin(self, name: str, x: Array, y: Array, names: list[str]) -> str:
         """In what way a parameter differs, where that is simple: transposed, reversed rows, another's values."""
@@ -261,7 +266,7 @@ class Pair:
             return "the same rows in another order"
         raw = y.tobytes()
         shape = x.shape
-        if x.size > 1 and x.any() and len(set(x.reshape(-1)[:100].tolist())) > 1:
+        if x.size > 1 and np.count_nonzero(x) and len(set(x.reshape(-1)[:100].tolist())) > 1:
             for other in names:
                 if other != name and self._shape(other) == shape and self.get(0, other).tobytes() == raw:
                     return f"the second holds the first's {other}"
@@ -290,13 +295,20 @@ def main_dtype(subject: Subject) -> str | None:
 
 def rounded_to(x: Array, dtype: str | None) -> Array:
     """`x` rounded to a dtype of the table (to nearest, ties to even), or as it is."""
+    import numpy as np
+
     from ..support.arrays import numpy_dtype
 
-    return x if dtype is None else x.astype(numpy_dtype(dtype))
+    if dtype is None:
+        return x
+    with np.errstate(all="ignore"):  # what is too large for it becomes infinite
+        return x.astype(numpy_dtype(dtype))
 
 
 def as_float(x: Array) -> NDArray[np.float64]:
     """`x` in float64, which holds every other dtype's values."""
     import numpy as np
 
-    return x.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of NaNs that are not quiet
+        wide: NDArray[np.float64] = x.astype(np.float64)
+    return wide

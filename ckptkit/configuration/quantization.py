@@ -46,6 +46,11 @@ class Quantization:
             return True
         return bool(self.kept) and any(_fits(pattern, module) for pattern in self.kept)
 
+    @property
+    def uniform(self) -> bool:
+        """Whether the same is said of every module, so that `of` gives one object for all."""
+        return not self._groups and not any(isinstance(v, Mapping) for v in self.words.values())
+
     def of(self, module: str) -> Mapping[str, Any]:
         """What is said of one module: the general words with its own above them. Modules of which the same is said share one object."""
         group: Mapping[str, Any] = {}

@@ -20,7 +20,7 @@ A container is one module of this package whose name does not begin with an unde
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import ExitStack
 
 from .. import store
@@ -130,6 +130,11 @@ class Checkpoint:
         path = store.absolute(self.path)
         return path if store.is_folder(path) else os.path.dirname(store.absolute(self.files[0]) if self.files else path)
 
+    @property
+    def specs(self) -> Collection[TensorSpec]:
+        """The dtypes and shapes of the tensors, far fewer than these: each object once."""
+        return {id(t[1]): t[1] for t in self.tensors.values()}.values()
+
     def blob(self, path: str) -> store.Blob:
         """One of the checkpoint's files, open (kept until close; only ever read with pread)."""
         if self._closed:
@@ -206,6 +211,14 @@ class Checkpoint:
         size = sum(t.spec.nbytes for t in self.tensors.values())
         state = ", closed" if self._closed else ""
         return f"<Checkpoint {printable(self.path)}: {self.container}, {len(self.tensors):,} tensors, {size:,} bytes{state}>"
+
+    def _repr_html_(self) -> str:
+        from ..support.shown import table_html
+
+        specs = [(printable(name), t.spec) for name, t in list(self.tensors.items())[:20]]
+        more = len(self.tensors) - len(specs)
+        rows = [(name, spec.dtype, str(list(spec.shape)), f"{spec.nbytes:,}") for name, spec in specs]
+        return table_html(repr(self), ("tensor", "dtype", "shape", "bytes"), rows, f"and {more:,} more" if more else "")
 
     def __getstate__(self) -> dict[str, Any]:
         """What headers say: an unpickled checkpoint is a closed one."""
@@ -295,12 +308,15 @@ _PUBLIC = frozenset((
 
 
 class Packed:
-    """What `StoredTensor.read` is where many bytes have to be unpacked: called it gives them all, `pieces` one run after another."""
+    """What `StoredTensor.read` is where many bytes have to be unpacked: called it gives them all, `pieces` one run after another.
 
-    __slots__ = ("pieces",)
+    `total` says that any bytes unpack, so that unpacking shows no damage.
+    """
 
-    def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
-        self.pieces = pieces
+    __slots__ = ("pieces", "total")
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]], total: bool = False) -> None:
+        self.pieces, self.total = pieces, total
 
     def __call__(self) -> bytes:
         return b"".join(self.pieces())

@@ -16,6 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from operator import itemgetter
 
 from .. import store
 from .._typing import NamedTuple, cast
@@ -207,6 +208,10 @@ def _each_in_its_shard(index: ShardIndex, parts: Mapping[str, Checkpoint]) -> di
     weight_map, held = index.weight_map, {shard: part.tensors for shard, part in parts.items()}
     if sum(map(len, held.values())) != len(weight_map) or not held.keys() >= set(weight_map.values()):
         return None
+    if list(weight_map.values()) == [shard for shard, part in held.items() for _ in part]:  # as they lie there, as often
+        merged = {name: t for part in held.values() for name, t in part.items()}
+        if list(merged) == list(weight_map):
+            return merged
     tensors = {name: held[shard].get(name) for name, shard in weight_map.items()}
     return None if None in tensors.values() else cast("dict[str, StoredTensor]", tensors)
 
@@ -276,7 +281,8 @@ def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -
     """Writers count tied tensors once or for each name: both are right."""
     if stated is None:
         return []
-    each = sum(spec.nbytes * n for spec, n in Counter(t.spec for t in tensors.values()).items())
+    specs = {id(t[1]): t[1] for t in tensors.values()}
+    each = sum(specs[i].nbytes * n for i, n in Counter(map(id, map(itemgetter(1), tensors.values()))).items())
     if stated == each or stated == sum({t.identity or t.name: t.spec.nbytes for t in tensors.values()}.values()):
         return []
     message = f"the index says total_size {stated:,}; the tensors are {each:,} bytes"

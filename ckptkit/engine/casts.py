@@ -1,8 +1,9 @@
 """Casts between float types, correctly rounded once (to nearest even), with the overflows counted.
 
-Policy: numpy and ml_dtypes do the work where they round right. Both go from float64 to bfloat16 and float8 through
-float32 and round twice, so there float32 is rounded to odd first (Boldo and Melquiond, "When double rounding is odd",
-2005), which makes the second rounding the right one. Integers and booleans are never cast.
+Policy: the compiled loops do the work where they are there, else numpy and ml_dtypes do, where they round right. Both of
+these go from float64 to bfloat16 and float8 through float32 and round twice, so there float32 is rounded to odd first (Boldo
+and Melquiond, "When double rounding is odd", 2005), which makes the second rounding the right one. Integers and booleans are
+never cast.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cache
 from .._typing import TYPE_CHECKING, Any
 from ..errors import UnsupportedError
 from ..support.arrays import numpy_dtype
+from ..support.kernels import kernels
 from ..tensors import DTYPES
 
 if TYPE_CHECKING:
@@ -191,7 +193,10 @@ def cast(src: Array, out: Array, source: str, target: str, clip: bool) -> int:
         for i in range(0, len(src), BLOCK):
             x, y = src[i : i + BLOCK], out[i : i + BLOCK]
             odd = narrow
-            if source == "F32" and target == "F16":
+            done = _compiled(x, y, source, target, tabled)
+            if done is not None:
+                odd = narrow and done
+            elif source == "F32" and target == "F16":
                 odd = _to_half(x, y)
             elif source == "F32" and target == "BF16":
                 _to_bfloat(x, y)
@@ -211,6 +216,30 @@ def cast(src: Array, out: Array, source: str, target: str, clip: bool) -> int:
                     top = _largest(target)
                     y[bad] = np.where(np.signbit(x[bad].astype(np.float64)), -top, top).astype(np.float32).astype(y.dtype)
     return lost
+
+
+def _compiled(x: Array, y: Array, source: str, target: str, tabled: bool) -> bool | None:
+    """Cast a block by a compiled loop; whether there may be infinities or NaN in it then. None where there is no such loop for it."""
+    native = kernels()
+    if native is None or not (x.flags.c_contiguous and y.flags.c_contiguous):
+        return None
+    into = y.view(f"u{y.itemsize}")
+    if source == "F32" and target == "F16":
+        odd: bool = native.to_half(x, into)
+        return odd
+    if source == "F32" and target == "BF16":
+        top = native.to_bfloat(x, into)
+        return None if top > 0x7F800000 else bool(top >= 0x7F7F8000)  # NaN is left to ml_dtypes
+    if target == "F32" and source in ("F16", "BF16"):
+        native.widen(x.view("u2"), into, source == "BF16")
+        return True
+    if not tabled:
+        return None
+    if source == "F32":
+        native.look_up_float(x, into, _table("BF16", target))
+    else:
+        native.look_up(x.view(f"u{x.itemsize}"), into, _table(source, target), x.itemsize)
+    return True
 
 
 def _has_nonfinite(y: Array, target: str) -> bool:

@@ -11,6 +11,8 @@ transposing is then up to seven times slower. Numpy only scatters; plain runs ar
 
 from __future__ import annotations
 
+from math import prod
+
 from .._typing import Any, NamedTuple
 from ..errors import CheckpointError, CorruptError
 from ..plan.values import Piece
@@ -18,6 +20,7 @@ from ..schema.adjust import CURVES, curved
 from ..schema.loops import cut, reach
 from ..store.files import Files
 from ..support.files import CHUNK
+from ..support.kernels import kernels
 from ..tensors import DTYPES
 from .buffers import Buffer
 from .casts import fill_value
@@ -27,6 +30,8 @@ SLAB = 128  # rows of a transposition moved at once: with a line each they fill 
 LINE = 64  # bytes of a cache line
 SPREAD = 1024  # bytes: shorter rows need not be put apart
 GAP = 12 << 10  # bytes: a wider gap is cheaper skipped with a read of its own than read
+TURNED = 8  # elements along either side from which a transposition is worth a call
+OUTER = 1 << 12  # calls of one nest
 _UNSIGNED = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8", 16: "<c16"}
 
 Loops = tuple[tuple[int, int, int], ...]  # (size, source stride, target stride)
@@ -245,6 +250,8 @@ class Mover:
         import numpy as np
 
         if job.op == "copy" and job.dtype == job.work:
+            if _turn(job, buffer, loops, origin, to - job.low):
+                return
             a = b = np.dtype(_UNSIGNED[job.size])
         else:
             from ..support.arrays import numpy_dtype
@@ -285,6 +292,27 @@ class Mover:
         size = dtype.itemsize
         shape, strides = tuple(v[0] for v in loops), tuple(v[side] * size for v in loops)
         return np.ndarray(shape, dtype, memory, origin * size, strides)
+
+
+def _turn(job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> bool:
+    """Move a nest by a compiled loop, if it is a transposition: one loop runs along the source's elements, another along the target's."""
+    native = kernels() if len(loops) >= 2 and job.size <= 8 else None
+    if native is None or any(s < 0 or t < 0 for _, s, t in loops):
+        return False
+    along = next((v for v in loops if v[1] == 1 and v[0] >= TURNED), None)
+    down = next((v for v in loops if v[2] == 1 and v[0] >= TURNED), None)
+    others = [v for v in loops if v is not along and v is not down]
+    times = prod(n for n, _, _ in others)
+    if along is None or down is None or along is down or times > OUTER:
+        return False
+    (columns, _, by), (rows, step, _) = along, down
+    for i in range(times):
+        at, place = origin, to
+        for n, s, t in others:
+            i, k = divmod(i, n)
+            at, place = at + k * s, place + k * t
+        native.turn(buffer, job.window, job.size, rows, columns, (at, step), (place, by))
+    return True
 
 
 class _Pull(NamedTuple):

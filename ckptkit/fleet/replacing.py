@@ -1,7 +1,8 @@
 """What a run into a store takes the place of, and the names by which it can: a checkpoint is replaced as a whole, or not at all.
 
 Policy: shards of a checkpoint that is replaced get names that no other has, and its index, which names them, is exchanged at once. Only
-what a ledger says ckptkit wrote is replaced. A form of several files whose names are fixed (TensorFlow's) cannot be exchanged at once: refused.
+what a ledger says ckptkit wrote is replaced. A form of several files whose names are fixed
+(TensorFlow's) cannot be exchanged at once: refused.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ One unreadable checkpoint does not keep the others from being checked; it is a f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .._typing import NamedTuple
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, EXIT_USAGE, CheckpointError, UsageError
@@ -14,6 +14,7 @@ from ..graph.examine import examine
 from ..limits import unset, using
 from ..rules.expectations import parse_expectations
 from ..rules.run import run_rules
+from ..support.progress import phase
 from ..verbs.adapters import adapter_alone, held_against
 from ..verbs.validate import Report
 from .policy import Entry
@@ -39,20 +40,21 @@ class Checked(NamedTuple):
         return self.report.exit_code if self.report is not None else self.error.exit_code if self.error is not None else EXIT_OK
 
 
-def check(entry: Entry) -> Checked:
+def check(entry: Entry, progress: Callable[[int, int], object] | None = None) -> Checked:
     """Everything that is asked of one checkpoint. Usage errors are raised: they are nobody's checkpoint's fault."""
     if entry.limits:
         with using(**unset(entry.limits)):
-            return check(entry._replace(limits={}))
+            return check(entry._replace(limits={}), progress)
     expect = parse_expectations(entry.expect)
     try:
         with examine(entry.path, entry.reading) as subject:
             if entry.base:
                 findings = held_against(subject, entry.base, integrity=entry.integrity)
             else:
-                findings = run_rules(subject, expect, integrity=entry.integrity, values=entry.integrity, beside=True)
+                findings = run_rules(subject, expect, progress, integrity=entry.integrity, values=entry.integrity, beside=True)
                 findings += adapter_alone(subject)
             if against := entry.against:
+                phase(progress, f"asking {against}")
                 from ..runtime.verify.ask import ask
 
                 findings += ask(against, subject)
@@ -62,11 +64,12 @@ def check(entry: Entry) -> Checked:
             if entry.lock:
                 from ..verbs.lock import compare_lock
 
-                findings += compare_lock(subject, entry.lock)
+                findings += compare_lock(subject, entry.lock, progress)
             if entry.digest:
                 from ..verbs.digest import digest_finding
 
-                findings += digest_finding(subject, entry.digest)
+                phase(progress, "digesting the weights")
+                findings += digest_finding(subject, entry.digest, progress)
             kept, known = choose(entry.path, findings, entry.choice)
             return Checked(entry.path, Report(subject, kept, entry.choice.fail_on, known))
     except UsageError:
@@ -75,9 +78,9 @@ def check(entry: Entry) -> Checked:
         return Checked(entry.path, None, e)
 
 
-def check_all(entries: Iterable[Entry]) -> list[Checked]:
-    """`check` for each, in order."""
-    return [check(e) for e in entries]
+def check_all(entries: Iterable[Entry], progress: Callable[[int, int], object] | None = None) -> list[Checked]:
+    """`check` for each, in order. `progress` is called with the bytes of each that are read and that there are."""
+    return [check(e, progress) for e in entries]
 
 
 def worst_exit(checked: Sequence[Checked]) -> int:

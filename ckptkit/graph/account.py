@@ -20,7 +20,8 @@ A tensor of an unknown architecture is unexplained, and yet compared, digested a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
@@ -79,28 +80,58 @@ class Entry(NamedTuple):
     counts: bool = False  # no parameter of the model, and yet compared, digested and locked under its stored name
 
 
-class Account(NamedTuple):
-    """Everything of a checkpoint in its place, in the order of the files."""
+class Account:
+    """Everything of a checkpoint in its place, in the order of the files. Compared by its entries.
 
-    entries: tuple[Entry, ...]
+    Those of tensors are made when they are asked for one by one: there may be 90,000, and sums, and that each of them is read, are known
+    from `many`: place -> how many tensors, where no tensor has an entry that must be looked at by itself; None where one may have.
+    """
+
+    def __init__(
+        self, entries: Iterable[Entry] = (), tensors: Callable[[], Iterable[Entry]] = tuple, many: Mapping[str, int] | None = None
+    ) -> None:
+        self._tensors, self._many, self._rest = tensors, many, tuple(entries)
+        self._made: tuple[Entry, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"Account(entries={self.entries!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.entries == other.entries if isinstance(other, Account) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.entries)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All of them, tensors first."""
+        if self._made is None:
+            self._made = (*self._tensors(), *self._rest)
+        return self._made
+
+    def _beside(self, *places: str) -> tuple[Entry, ...]:
+        """The entries among which all of these places are: without the tensors where none of them is in one."""
+        return self._rest if self._many is not None and not any(p in self._many for p in places) else self.entries
 
     def of(self, place: str, kind: str = "") -> list[Entry]:
         """What is in a place."""
-        return [e for e in self.entries if e.place == place and kind in ("", e.kind)]
+        within = self._beside(*([place] if kind in ("", "tensor") else ()))
+        return [e for e in within if e.place == place and kind in ("", e.kind)]
 
     @property
     def unread(self) -> list[Entry]:
         """What holds numbers and is not read, in whatever place but `dropped`."""
-        return [e for e in self.entries if e.unread and e.place != "dropped"]
+        return [e for e in self._beside() if e.unread and e.place != "dropped"]
 
     def beyond(self) -> list[str]:
         """The stored names of tensors that are no parameter and yet count: unexplained ones, and the other models of the same file."""
-        return [e.name for e in self.entries if e.kind == "tensor" and e.counts]
+        return [e.name for e in self._beside("unexplained", "part") if e.kind == "tensor" and e.counts]
 
     @property
     def sums(self) -> dict[str, dict[str, int]]:
         """How many of each kind are in each place; places and kinds of none are left out."""
-        many = Counter((e.place, e.kind) for e in self.entries)
+        many = Counter({(place, "tensor"): n for place, n in (self._many or {}).items()})
+        many.update((e.place, e.kind) for e in self._beside(*(() if self._many is not None else PLACES)))
         out: dict[str, dict[str, int]] = {}
         for (place, kind), n in many.items():
             out.setdefault(place, {})[kind] = n
@@ -109,7 +140,31 @@ class Account(NamedTuple):
 
 def make_account(subject: Subject) -> Account:
     """The account of an open checkpoint. Reads nothing."""
-    return Account((*_tensors(subject), *_unread(subject), *_entries(subject), *_keys(subject)))
+    rest = (*_unread(subject), *_entries(subject), *_keys(subject))
+    many = _many(subject)
+    if many is None:
+        return Account((*_tensors(subject), *rest))
+    return Account(rest, lambda: _tensors(subject), many)
+
+
+def _many(subject: Subject) -> dict[str, int] | None:
+    """How many tensors are in each place, by roles alone; None where a tensor must be looked at to know its place or whether it is read."""
+    roles, tensors = subject.graph.roles, subject.checkpoint.tensors
+    out: dict[str, int] = {}
+    for kind, n in Counter(map(itemgetter(0), roles.values())).items():
+        out[_OF_ROLE.get(kind, kind)] = out.get(_OF_ROLE.get(kind, kind), 0) + n
+    types = {spec.dtype for spec in subject.checkpoint.specs}
+    if "optimizer" in out or roles.keys() != tensors.keys() or any(DTYPES[t].bits % 8 for t in types):
+        return None
+    more: dict[int, int] = {}  # id of a form -> the parts of a weight that do not have its name
+    for name, weight in subject.packings.weights.items():
+        if id(weight.form) not in more:
+            more[id(weight.form)] = len(weight.parts) - any(t.name == name for t in weight.parts.values())
+        n = more[id(weight.form)]
+        if n and name in roles:
+            place = _OF_ROLE.get(roles[name].kind, roles[name].kind)
+            out[place] += n
+    return out
 
 
 def require_read(subject: Subject, what: str) -> None:

@@ -16,10 +16,15 @@ from ..schema.templates import reduce_name
 from ..support.arrays import numpy_dtype
 from .examine import Subject
 from .packed import refuse_packed
+from .sentence import array as module_array
+from .sentence import sentence_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+MODULE = "sentence."  # what names of weights of sentence-transformers' modules begin with
 
 
 class Weights:
@@ -33,6 +38,8 @@ class Weights:
         self._maps: dict[str, mmap.mmap] = {}
 
     def __contains__(self, name: str) -> bool:
+        if name.startswith(MODULE):
+            return True
         return name in self.subject.graph.params or self._lack(name) is not None
 
     def _lack(self, name: str) -> Any:
@@ -48,6 +55,11 @@ class Weights:
         import numpy as np
 
         graph = self.subject.graph
+        if name.startswith(MODULE):
+            _, number, part = name.split(".")
+            found = sentence_of(self.subject)
+            assert found is not None
+            return module_array(found, int(number), part)
         if name not in graph.params:
             return self._filled(name)
         stored = graph.tensor(name)

@@ -140,12 +140,15 @@ class Subject(NamedTuple):
         return out
 
     def kinds(self, switch: str) -> dict[int, bool]:
-        """How a switch of single layers ("moe@layer") stands in each: by the tensors, where they leave it open by the configuration,
-        else as in most layers."""
-        seen = self.graph.layer_kinds.get(switch, {})
+        """How a switch of single layers ("moe@layer") stands in each: by the tensors, where they leave it open by the configuration or the
+        number of layers; else as in most layers, or, where one side alone has tensors, the way that has none."""
+        seen, arch = self.graph.layer_kinds.get(switch, {}), self.architecture
         said = self.said_kinds(switch) or ()
+        if not said and arch is not None and switch in arch.by_count:
+            said = arch.kinds[switch](self.graph.counts) or ()
         votes = [next(iter(on)) for on in seen.values() if len(on) == 1]
-        usual = 2 * sum(votes) > len(votes)
+        side = arch.one_sided.get(switch) if arch is not None else None
+        usual = 2 * sum(votes) > len(votes) if side is None else not side
         n = max((*self.graph.indices.get(switch.partition("@")[2], ()), -1)) + 1
         return {i: next(iter(seen[i])) if len(seen.get(i, ())) == 1 else said[i] if i < len(said) else usual for i in range(n)}
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import prod
 
-from ..schema import Architecture, Row, Table
+from ..schema import Architecture, Match, Row, Table, placeholders
+from .recognition import Candidate
 from .solve import solve
 
 Shape = tuple[int, ...]
@@ -29,6 +31,39 @@ def misfits(arch: Architecture, dialect: str, prefix: str, stored: Mapping[str, 
             shapes.setdefault(m.row, {})[name] = stored[name]
     solution = solve(arch, shapes)
     return len(solution.mismatches) + len(solution.broken)
+
+
+def unfit(found: Candidate, matches: Mapping[str, Match], stored: Mapping[str, Shape]) -> int:
+    """How much speaks against what tensors were taken for: names of a known pattern with numbers that are not (a table in every layer,
+    where the first alone has one), dimensions that contradict each other, rows of the core that some places have and others lack, and
+    places of two kinds. 0 of every sound checkpoint of that architecture."""
+    arch, shapes = found.architecture, dict[Row, dict[str, Shape]]()
+    params, table = arch.params, arch.table(found.dialect.name)
+    indices: dict[str, set[int]] = {}
+    held: dict[str, set[int]] = {}  # word ("moe@layer", "gated") -> the places where it is said
+    for name, (row, at) in matches.items():
+        if row.role != "param":
+            continue
+        shapes.setdefault(row, {})[name] = stored[name]
+        for holder, i in at:
+            indices.setdefault(holder, set()).add(i)
+        for word in {w for p in row.parts for w in params[p].words}:
+            held.setdefault(word, set()).update(i for holder, i in at if word.endswith(f"@{holder}"))
+    wrong = found.score.explained - len(matches)
+    wrong += sum(len(places & held.get(f"not {word}", set())) for word, places in held.items())
+
+    def lacking(row: Row) -> bool:
+        infos = [params[p] for p in row.parts]
+        words = {w for i in infos for w in i.words}
+        if row.role != "param" or any(i.tied or i.computed or i.group != "core" or (i.optional and not i.words) for i in infos):
+            return False
+        if not words <= held.keys() or any(p in table.dialect.lacks for p in row.parts):
+            return False
+        met = [indices.get(h, set()).intersection(*(held[w] for w in words if w.endswith(f"@{h}"))) for h in placeholders(row.names[0])]
+        return len(shapes.get(row, ())) < prod(map(len, met))
+
+    solution = solve(arch, shapes, places={n: dict(m.at) for n, m in matches.items() if m.row.layout.by})
+    return wrong + sum(map(lacking, table.rows)) + len(solution.mismatches) + len(solution.broken)
 
 
 def misnumbered(table: Table, prefix: str, numbered: Sequence[tuple[str, list[str]]]) -> int:

@@ -50,6 +50,7 @@ FAMILIES = (
 
 
 _SIGNS = tuple(n for f in FAMILIES for n in f.needs)
+_SHORTEST = min(map(len, _SIGNS))
 
 
 class Packing(NamedTuple):
@@ -62,6 +63,11 @@ class Packing(NamedTuple):
     @property
     def stored(self) -> tuple[str, ...]:
         return (self.numbers, *self.beside.values())
+
+
+def may_be_packed(names: Iterable[str]) -> bool:
+    """Whether some name ends as a part of a packed weight does, by a few letters: sooner said of 90,000 names than which."""
+    return not {n[-_SHORTEST:] for n in names}.isdisjoint([n[-_SHORTEST:] for n in _SIGNS])
 
 
 def packings(names: Iterable[str]) -> list[Packing]:

@@ -8,12 +8,13 @@ since codes without their scales are other numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..configuration.quantization import Quantization
 from ..containers import Checkpoint, Packed
 from ..tensors import DTYPES, StoredTensor, TensorSpec
+from .packed_kinds import Alike, packed_by_kind
 
 if TYPE_CHECKING:
     from ..packing import Fault, Form
@@ -57,7 +58,7 @@ NONE = Packings({}, (), None)
 def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
     """Put packed weights in the place of their parts in `checkpoint.tensors`. Reads headers, and small parts that say shapes."""
     tensors = checkpoint.tensors
-    if said is None and not any(t.spec.dtype in _CODES for t in tensors.values()) and not any(n.endswith(TELLING) for n in tensors):
+    if said is None and not any(spec.dtype in _CODES for spec in checkpoint.specs) and not any(n.endswith(TELLING) for n in tensors):
         return Packings({}, (), said)
     from ..packing import by_name, find_packed
 
@@ -73,35 +74,70 @@ def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
         flattened = checkpoint.metadata.get(f"{module}.weight")  # torchao's, in JSON
         return general(module) if flattened is None else {**general(module), "flattened": flattened}
 
-    usable = {n: t.spec for n, t in tensors.items() if t.read is None and t.strides is None and t.spec.dtype != "STRING"}
+    usable = {n: t[1] for n, t in tensors.items() if t[3] is None is t[5]}  # strides, read
+    if any(spec.dtype == "STRING" for spec in checkpoint.specs):
+        usable = {n: spec for n, spec in usable.items() if spec.dtype != "STRING"}
+    if len(usable) == len(tensors) and not flat and (said is None or said.uniform):
+        alike = packed_by_kind(usable, general)
+        if alike is not None:
+            return Packings(_placed(checkpoint, alike) if alike else {}, (), said)
     groups = find_packed(usable, words if flat else general, content)
     weights: dict[str, PackedWeight] = {}
     places: dict[str, PackedWeight | None] = {}  # stored name -> the weight that stands in its place, None for a part that is gone
-    codes: dict[str, str] = {}  # packing -> the role of its codes
     new = tuple.__new__
     for name, form, parts in groups.found.values():
-        if form.packing not in codes:
-            codes[form.packing] = by_name(form.packing).CODES
         held = {}
         for role, stored in parts.items():
             held[role] = tensors[stored]
             places[stored] = None
-        weights[name] = places[parts[codes[form.packing]]] = new(PackedWeight, (name, form, held))
+        weights[name] = places[parts[by_name(form.packing).CODES]] = new(PackedWeight, (name, form, held))
     if weights:
-        logical: dict[str, StoredTensor] = {}
-        specs: dict[tuple[int, ...], TensorSpec] = {}  # of the few shapes there are
-        for name, t in tensors.items():
-            if name not in places:
-                logical[name] = t
-                continue
-            weight = places[name]
-            if weight is not None:
-                shape = weight.form.shape
-                spec = specs.get(shape) or specs.setdefault(shape, TensorSpec("F32", shape))
-                read = _Decoded(checkpoint, weight)
-                logical[weight.name] = new(StoredTensor, (weight.name, spec, (), weight.form.strides, None, read, ()))
-        checkpoint.tensors = logical
+        checkpoint.tensors = _logical(checkpoint, [places.get(name, t) for name, t in tensors.items()])
     return Packings(weights, groups.faults, said)
+
+
+def _placed(checkpoint: Checkpoint, alike: Iterable[Alike]) -> dict[str, PackedWeight]:
+    """The weights that `alike` are, put in their places in `checkpoint.tensors`."""
+    from ..packing import by_name
+
+    stored = list(checkpoint.tensors.values())
+    there: list[StoredTensor | PackedWeight | None] = [*stored]
+    met: list[PackedWeight | None] = [None] * len(stored)
+    new = tuple.__new__
+    for form, names, parts, first in alike:
+        columns = [[stored[i] for i in places] for places in parts.values()]
+        if len(columns) == 2:
+            one, two = parts
+            held = [{one: a, two: b} for a, b in zip(*columns, strict=True)]
+        else:
+            held = [dict(zip(parts, row, strict=True)) for row in zip(*columns, strict=True)]
+        made = [new(PackedWeight, (name, form, each)) for name, each in zip(names, held, strict=True)]
+        for places in parts.values():
+            for i in places:
+                there[i] = None
+        for i, weight in zip(parts[by_name(form.packing).CODES], made, strict=True):
+            there[i] = weight
+        for i, weight in zip(first, made, strict=True):
+            met[i] = weight
+    checkpoint.tensors = _logical(checkpoint, there)
+    return {weight[0]: weight for weight in met if weight is not None}
+
+
+def _logical(checkpoint: Checkpoint, there: Iterable[StoredTensor | PackedWeight | None]) -> dict[str, StoredTensor]:
+    """The tensors by their names, with what reads it for each weight."""
+    logical: dict[str, StoredTensor] = {}
+    specs: dict[tuple[int, ...], TensorSpec] = {}  # of the few shapes there are
+    new = tuple.__new__
+    for t in there:
+        if t is None:
+            continue
+        if isinstance(t, StoredTensor):
+            logical[t[0]] = t
+            continue
+        name, form, _ = t
+        spec = specs.get(form.shape) or specs.setdefault(form.shape, TensorSpec("F32", form.shape))
+        logical[name] = new(StoredTensor, (name, spec, (), form.strides, None, _Decoded(checkpoint, t), ()))
+    return logical
 
 
 class _Decoded(Packed):
@@ -111,6 +147,7 @@ class _Decoded(Packed):
 
     def __init__(self, checkpoint: Checkpoint, weight: PackedWeight) -> None:
         self.checkpoint, self.weight = checkpoint, weight
+        self.total = "order" not in weight.parts  # only an index of groups can name what is not there
 
     def pieces(self) -> Iterator[bytes]:
         from ..packing import decoded, in_file, part_fetcher

@@ -14,9 +14,9 @@ from ..arch import architectures, by_name, candidates
 from ..configuration.read import BLOCK, first_said, look
 from ..errors import UsageError
 from ..schema import ConfigForm, Dialect, Match, Table
-from ..schema.templates import patterns_of, reduce_names, tally
+from ..schema.templates import numbers_of, patterns_of, reduce_names, tally
 from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
-from .layouts import misfits, misnumbered
+from .layouts import misfits, misnumbered, unfit
 from .recognition import Candidate, Question, Recognition, Score
 from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
 from .stored_names import StoredNames
@@ -235,8 +235,14 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
         names = StoredNames(inner, patterns, asked.config)
         found = _candidates(names, asked, thorough=False) or _candidates(names, asked, thorough=True)
         if found:
-            best = _by_layout(_best(found, stripped), found, inner, {n[len(wrapper) :]: p for n, p in stripped.items()})
+            bare = {n[len(wrapper) :]: p for n, p in stripped.items()}
+            best = _by_layout(_best(found, stripped), found, inner, bare)
             matches, plain = _matches(best, names, stripped, wrapper)
+            better = _better_fit(best, matches, found, (names, stripped, wrapper), shapes)
+            if better:
+                found = better
+                best = _by_layout(better[0], better, inner, bare)
+                matches, plain = _matches(best, names, stripped, wrapper)
             kin = cousins(best, found, asked)
             said = tuple(evidence(best, kin, asked, wrapper, f"{len(matches)} of {len(reduced)}"))
             arch = best.architecture
@@ -255,15 +261,23 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
 def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str) -> tuple[dict[str, Match], dict[str, str]]:
     """(stored name -> its row, stored name -> plain name) of the names that a candidate has."""
     table = best.architecture.table(best.dialect.name)
-    index, match, prefix = table.index(best.prefix), table.match, best.prefix
+    index, prefix = table.index(best.prefix), best.prefix
     spelled = names.of(best.dialect)
     plain = {wrapper + n: p for n, p in spelled.plain.items()} if spelled is not None else {}
-    numbers = re.compile("[0-9]+").findall
-    matches = {}
-    for name, pattern in (dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else reduced).items():
-        m = match(pattern, numbers(plain.get(name, name)), prefix) if pattern in index else None
-        if m is not None:
-            matches[name] = m
+    every = dict(zip(plain, patterns_of(plain.values()), strict=True)) if plain else reduced
+    known: dict[str, list[int]] = {}  # pattern -> the places of the names of which some row may be
+    for i, pattern in enumerate(every.values()):
+        if pattern in known:
+            known[pattern].append(i)
+        elif pattern in index:
+            known[pattern] = [i]
+    spoken = [plain[n] for n in every] if plain else list(every)
+    found: list[Match | None] = [None] * len(spoken)
+    for pattern, places in known.items():
+        numbers = numbers_of([spoken[i] for i in places], pattern.count("#"))
+        for i, m in zip(places, table.matches(pattern, numbers, prefix), strict=True):
+            found[i] = m
+    matches = {name: m for name, m in zip(every, found, strict=True) if m is not None}
     tell_apart(matches, table)
     _set_apart(matches)
     return matches, plain
@@ -271,11 +285,12 @@ def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str
 
 def _set_apart(matches: dict[str, Match]) -> None:
     """Of layers beside the model's own (for multi-token prediction) every tensor becomes a stray."""
-    beside = {place: m.row._replace(role="stray") for m in matches.values() if m.row.role == "beside" for place in m.at}
-    for name, m in matches.items() if beside else ():
-        row = next((beside[place] for place in m.at if place in beside), None)
-        if row is not None:
-            matches[name] = Match(row, ())
+    beside = {place: row._replace(role="stray") for row, at in matches.values() if row[4] == "beside" for place in at}
+    for name, (_, at) in matches.items() if beside else ():
+        for place in at:
+            if place in beside:
+                matches[name] = Match(beside[place], ())
+                break
 
 
 def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
@@ -304,6 +319,27 @@ def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str,
     wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
     least = min(wrong.values())
     return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
+
+
+def _better_fit(
+    best: Candidate,
+    matches: Mapping[str, Match],
+    found: Sequence[Candidate],
+    held: tuple[StoredNames, Reduced, str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> list[Candidate]:
+    """Of architectures with the same names those that the shapes and layers speak against least, the likeliest first, where nothing says
+    which it is and they speak against `best` more (a norm of each head's query, and not of all; layers of which some alone have
+    attention); [] where `best` is not the worse for it. `held`: the names, their patterns, and the wrapper before them."""
+    score = best.score
+    alike = [c for c in found if (c.score.explained, c.score.missing) == (score.explained, score.missing)]
+    rivals = [c for c in alike if c.score.signature >= 0 and c.score.marked >= score.marked]
+    if score.declared or all(c.architecture is best.architecture for c in rivals) or not (least := unfit(best, matches, shapes)):
+        return []
+    wrong = [(unfit(c, _matches(c, *held)[0], shapes), c) for c in rivals]
+    fewest = min(n for n, _ in wrong)
+    fitting = [c for n, c in wrong if n == fewest]
+    return sorted(fitting, key=lambda c: c.score, reverse=True) if fewest < least else []
 
 
 def _refuse_part(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> None:

@@ -22,6 +22,8 @@ SLOTS = (
     "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
     ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer",
 )  # fmt: skip
+_SHORTEST = min(map(len, SLOTS))
+_ENDS = frozenset(slot[-_SHORTEST:] for slot in SLOTS)
 COUNTERS = frozenset((
     "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable",
 ))  # fmt: skip
@@ -49,7 +51,9 @@ def optimizer_state(names: Iterable[str], known: Mapping[str, object] | None = N
     """
     every = list(names)
     have = set(every) if known is None else known
-    out = {}
+    out: dict[str, str] = {}
+    if _ENDS.isdisjoint([n[-_SHORTEST:] for n in every]) and COUNTERS.isdisjoint(every):
+        return out
     for name in every:
         if name in COUNTERS:
             out[name] = ""

@@ -16,12 +16,12 @@ from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint
 from ..errors import UsageError
 from ..limits import LIMITS
-from ..schema import Adjust, Architecture, Dialect, Row, count_name, expand
+from ..schema import Adjust, Architecture, Dialect, Param, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
-from ..schema.templates import reduce_name
+from ..schema.templates import format_of, reduce_name
 from ..support.lazy import later
 from ..tensors import StoredTensor
-from .packed import Packing, packings
+from .packed import Packing, may_be_packed, packings
 from .recognition import Question, Recognition
 from .recognized import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
@@ -121,17 +121,36 @@ class WeightGraph:
     def _bind(self, r: Recognition) -> None:
         params = r.architecture.params
         repeats: list[tuple[str, Bound, str]] = []
-        tied: dict[int, bool] = {}  # by the row's id: a row is large, and its hash is made anew each time
-        places: dict[int, dict[str, int]] = {}
+        rows: dict[int, tuple[str, str, tuple[str, ...]]] = {}  # by the row's id: a row is large, and its hash is made anew each time
+        places: dict[int, tuple[dict[str, int], tuple[str, ...], tuple[int, ...]]] = {}  # by the id of what the tensors of an expert share
+        beside: dict[int, Role] = {}
         counted: set[int] = set()  # places whose numbers are in `indices`
-        new = tuple.__new__
+        new, held, roles = tuple.__new__, self.params, self.roles
         for stored, (row, at_items) in r.matches.items():
-            if row.role in ("derived", "stray"):
-                self.roles[stored] = Role(row.role, row.note)
+            place = places.get(id(at_items))
+            if place is None:
+                of, numbers = zip(*at_items, strict=True) if at_items else ((), ())
+                place = places[id(at_items)] = dict(at_items), of, numbers
+            at, holders, values = place
+            alone = rows.get(id(row))
+            if alone is None:
+                alone = rows[id(row)] = _alone(row, params)
+            kind, text, needed = alone
+            if text and needed == holders:  # nearly all: one parameter in one tensor
+                if id(at_items) not in counted:
+                    counted.add(id(at_items))
+                    for placeholder, value in at_items:
+                        self.indices.setdefault(placeholder, set()).add(value)
+                name = text % values
+                if name in held:
+                    self.twice.append((name, held[name].stored, stored))
+                else:
+                    held[name] = new(Bound, (stored, row, 0, at))
+                roles[stored] = new(Role, (kind, name))
                 continue
-            at = places.get(id(at_items))  # which the tensors of an expert share
-            if at is None:
-                at = places[id(at_items)] = dict(at_items)
+            if row.role in ("derived", "stray"):
+                roles[stored] = beside.get(id(row)) or beside.setdefault(id(row), Role(row.role, row.note))
+                continue
             if row.layout.holder:
                 self._bind_stack(stored, row, at, at_items)
                 continue
@@ -148,10 +167,7 @@ class WeightGraph:
                     self.twice.append((name, self.params[name].stored, stored))
                 else:
                     self.params[name] = new(Bound, (stored, row, i, at))
-            kind = tied.get(id(row))
-            if kind is None:
-                kind = tied[id(row)] = all(params[p].tied for p in row.parts)
-            self.roles[stored] = new(Role, ("tied" if kind else "param", names[0] if len(names) == 1 else ", ".join(names)))
+            roles[stored] = new(Role, (kind, names[0] if len(names) == 1 else ", ".join(names)))
         for name, bound, stored in repeats:
             if name in self.params and bound.row.computes:
                 idle, self.params[name] = self.params[name].stored, bound
@@ -246,16 +262,14 @@ class WeightGraph:
             return {}
         params = r.architecture.params
         out: dict[str, dict[int, frozenset[bool]]] = {s: {} for s in r.architecture.layer_kinds}
-        words: dict[int, tuple[str, ...]] = {}  # by the row's id, as in `_bind`
+        words: dict[int, list[tuple[dict[int, frozenset[bool]], bool, str]]] = {}  # by the row's id, as in `_bind`
         for row, at in r.matches.values():
             said = words.get(id(row))
             if said is None:
-                every = {w for p in row.parts if row.role == "param" for w in params[p].words}
-                said = words[id(row)] = tuple(w for w in every if "@" in w)
-            for word in said:
-                switch = word.removeprefix("not ")
-                place = dict(at)[switch.partition("@")[2]]
-                here, on = out[switch], not word.startswith("not ")
+                every = {w for p in row.parts if row.role == "param" for w in params[p].words if "@" in w}
+                said = words[id(row)] = [(out[w.removeprefix("not ")], not w.startswith("not "), w.partition("@")[2]) for w in every]
+            for here, on, holder in said:
+                place = at[0][1] if at[0][0] == holder else dict(at)[holder]
                 if on not in here.get(place, ()):
                     here[place] = here.get(place, frozenset()) | {on}
         return out
@@ -268,12 +282,17 @@ class WeightGraph:
         return found if learned is None else {**found, **{c: n for c, n in learned.extra.items() if c not in found}}
 
     @cached_property
+    def templates(self) -> frozenset[str]:
+        """The names with placeholders of all parameters that are there."""
+        return frozenset([b.row.parts[b.which] for b in {(id(b[1]), b[2]): b for b in self.params.values()}.values()])
+
+    @cached_property
     def groups(self) -> frozenset[str]:
         """The groups of which at least one parameter of its own is there."""
         if self.recognition is None:
             return frozenset()
         params = self.recognition.architecture.params
-        return frozenset(params[p].group for b in self.params.values() for p in b.row.parts[b.which : b.which + 1])
+        return frozenset(params[p].group for p in self.templates)
 
     @cached_property
     def switches(self) -> dict[str, frozenset[bool]]:
@@ -281,7 +300,7 @@ class WeightGraph:
         if self.recognition is None:
             return {}
         params = self.recognition.architecture.params
-        seen = {params[b.row.parts[b.which]].switch for b in self.params.values()} if self.recognition.architecture.switches else set()
+        seen = {params[p].switch for p in self.templates}
         return {
             s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches
         }
@@ -293,12 +312,11 @@ class WeightGraph:
         tensors = self.checkpoint.tensors
         if self.recognition is not None:
             for stored, (row, _) in self.recognition.matches.items():
-                if row.role in ("param", "repeat"):
-                    held = rows.get(id(row))
-                    if held is None:
-                        held = rows[id(row)] = row, {}
-                    held[1][stored] = tensors[stored].spec.shape
-        return dict(rows.values())
+                held = rows.get(id(row))
+                if held is None:
+                    held = rows[id(row)] = row, {}
+                held[1][stored] = tensors[stored][1][1]
+        return {row: held for row, held in rows.values() if row.role in ("param", "repeat")}
 
     @cached_property
     def solution(self) -> Solution:
@@ -318,7 +336,9 @@ class WeightGraph:
 
     def _places(self) -> dict[str, Mapping[str, int]]:
         """Stored name -> where it stands, of the tensors with axes that have another size in each layer."""
-        return {} if self.recognition is None else {n: dict(m.at) for n, m in self.recognition.matches.items() if m.row.layout.by}
+        matches = self.recognition.matches if self.recognition is not None else {}
+        sized = {i: bool(row.layout.by) for i, row in {id(m[0]): m[0] for m in matches.values()}.items()}
+        return {n: dict(m.at) for n, m in matches.items() if sized[id(m[0])]} if any(sized.values()) else {}
 
     def variant(self, heads: int | None = None) -> str | None:
         """The best-known name of this shape ("roberta-large"), the most specific variant that agrees; None if there is none."""
@@ -338,11 +358,29 @@ class WeightGraph:
     @cached_property
     def packings(self) -> list[Packing]:
         """The weights that are stored in several tensors, quantised."""
+        if not may_be_packed(self.roles):
+            return []
         return packings(n for n, r in self.roles.items() if r.kind not in ("optimizer", "dropped"))
 
     def of_role(self, kind: str) -> list[str]:
         """The stored names that have a role, in the file's order."""
-        return [n for n, r in self.roles.items() if r.kind == kind]
+        return list(self._by_role.get(kind, ()))
+
+    @cached_property
+    def _by_role(self) -> dict[str, list[str]]:
+        out: dict[str, list[str]] = {}
+        for n, r in self.roles.items():
+            out.setdefault(r[0], []).append(n)
+        return out
+
+
+def _alone(row: Row, params: Mapping[str, Param]) -> tuple[str, str, tuple[str, ...]]:
+    """(the role of a row's tensors, the name of its parameter as a format, what goes into it); the format is "" of a row that holds
+    several, or that takes more than that."""
+    if row.role in ("derived", "stray", "repeat"):
+        return "", "", ()
+    kind = "tied" if all(params[p].tied for p in row.parts) else "param"
+    return (kind, *format_of(row.parts[0])) if len(row.parts) == 1 and not row.layout.holder else (kind, "", ())
 
 
 def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[str] = ()) -> WeightGraph:  # noqa: B008 (it is immutable)
@@ -351,7 +389,7 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
     apart = {*state, *checkpoint.repeats, *checkpoint.parts, *dropped}
-    shapes = {n: t.spec.shape for n, t in checkpoint.tensors.items() if n not in apart}
+    shapes = {n: t[1][1] for n, t in checkpoint.tensors.items() if n not in apart}
     apart.update(checkpoint.beside)
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if n not in apart}
     asked = asked._replace(called=checkpoint.called)

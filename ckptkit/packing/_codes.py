@@ -8,6 +8,7 @@ from functools import cache
 from .._typing import TYPE_CHECKING, Any
 from ..errors import CorruptError
 from ..support.arrays import numpy_dtype
+from ..support.kernels import kernels
 from ._values import Fetch
 
 if TYPE_CHECKING:
@@ -192,6 +193,10 @@ def look_up(tables: Array, codes: Array, wide: int, out: Array) -> None:
     import numpy as np
 
     rows, columns = codes.shape
+    native = kernels()
+    if native is not None and codes.flags.c_contiguous and out.flags.c_contiguous:
+        native.look_up_blocks(codes, out, np.ascontiguousarray(tables[: -(-columns // wide)]), columns, wide)
+        return
     flat, step = tables.reshape(-1), max(1, GATHERED // max(1, columns))
     begin = np.repeat(np.arange(len(tables), dtype=np.intp) * 256, wide)[:columns]
     index = scratch(min(step, rows) * columns, "<i8").reshape(-1, columns)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from .._typing import Any, NamedTuple
 from ..errors import printable
@@ -53,11 +54,21 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
     kept: list[tuple[str, TensorRow | Leaf]] = []
     layers: dict[tuple[str, str], dict[str, list[tuple[str, int, TensorRow]]]] = {}  # around the number -> number -> what follows
     kinds: dict[object, int] = {}
-    layer_of = _LAYER.match
+    of_fields: dict[object, int] = {}  # the same by the fields as they stand
+    layer_of, fields_of = _LAYER.match, itemgetter(2, 4, 5, 7, 8, 10)  # of `_kind`, but for the note
+    before: dict[bool, tuple[str, ...]] = {True: (), False: ()}  # the layer of the last row with a canonical name, of the last other one:
+    inside: dict[bool, tuple[int, list[tuple[str, int, TensorRow]]]] = {}  # nearly always the next one's, too
     for row in rows:
-        name, canonical, templates, _, dtype, shape, _, nbytes, role, note, counted, *_ = row
-        if canonical:
-            name = canonical[0]
+        known = bool(row[1])
+        name = row[1][0] if known else row[0]
+        fields = fields_of(row)
+        n = of_fields.get(fields) if row[8] != "derived" else None
+        if n is None:
+            n = of_fields[fields] = kinds.setdefault(_kind(row), len(kinds))
+        if name.startswith(before[known]):
+            cut, held = inside[known]
+            held.append((name[cut:], n, row))
+            continue
         m = layer_of(name)
         if m is None:
             kept.append((name, row))
@@ -66,15 +77,11 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
         if number[0] == "0" and len(number) > 1:
             kept.append((name, row))
             continue
-        by_number = layers.get((head, tail))
-        if by_number is None:
-            by_number = layers[head, tail] = {}
-        kind = (dtype, shape, role, counted, nbytes, role == "derived" and note, templates[1:])  # as _kind, without a call for each
-        what = (rest, kinds.setdefault(kind, len(kinds)), row)
-        if number in by_number:
-            by_number[number].append(what)
-        else:
-            by_number[number] = [what]
+        held = layers.setdefault((head, tail), {}).setdefault(number, [])
+        held.append((rest, n, row))
+        if tail[-1:] in (".", "/"):
+            start = head + number + tail
+            before[known], inside[known] = (start,), (len(start), held)
     runs: dict[str, list[int]] = {}
     for (head, tail), by_number in layers.items():
         equal: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
@@ -83,9 +90,9 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
             equal.setdefault((rests, of_kind), []).append(number)
         for numbers in equal.values():
             first = min(numbers, key=int)
-            before = head + first + tail
-            runs[before] = [int(n) for n in numbers]
-            kept += [(before + rest, row) for rest, _, row in by_number[first]]
+            start = head + first + tail
+            runs[start] = [int(n) for n in numbers]
+            kept += [(start + rest, row) for rest, _, row in by_number[first]]
     return _build(kept, runs)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..graph.places import place_of
 from ..support.progress import human_bytes
+from ..support.terminal import shortened
 from ..verbs.inspect import Inspection
 from ..verbs.inspected_rows import TensorRow
 from ._columns import Table, shape_words
@@ -18,13 +20,70 @@ if TYPE_CHECKING:
 
 STATS = ("minimum", "maximum", "mean", "deviation", "norm", "nan", "inf", "zeros")
 EVERY = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "nan", "inf", "zeros")
+LEAST_NAME = 26  # columns that a name keeps where a table is too wide
 WIDTH = 50  # characters of the longest bar
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def figure(value: float | None) -> str:
-    """A figure in a column; "-" for none."""
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+    """A figure in a column; "-" for none, "overflow" for one (of finite elements) that is beyond float64."""
+    if value is None or isinstance(value, int):
+        return "-" if value is None else f"{value:,}"
+    return f"{value:.6g}" if value - value == 0 else "overflow"
+
+
+def fitting(i: Inspection, full: Table, most: int) -> Table:
+    """The table of every tensor and its figures within so many columns of a terminal: `full` if it fits, else one name a tensor,
+    abbreviated if need be, and as many of the figures as there is room for; a last row says how many columns are left out."""
+    headings, rows = full
+    widths = [max(len(h.lstrip("#")), *(len(r[k]) for r in rows)) if rows else len(h) for k, h in enumerate(headings)]
+    if sum(widths) + 2 * (len(widths) - 1) <= most:
+        return full
+    kept = i.sorted()
+    names = [_one_name(row) for row in kept]
+    cells: dict[str, list[str]] = {"#shape": [shape_words(row.shape) for row in kept], "dtype": [row.dtype for row in kept]}
+    cells |= {f"#{s}": ["" if row.stats is None else short_figure(getattr(row.stats, s)) for row in kept] for s in STATS}
+    bad = [f"#{s}" for s in ("nan", "inf") if any(row.stats is not None and getattr(row.stats, s) for row in kept)]
+    worth = dict.fromkeys([*bad, "#deviation", "#minimum", "#maximum", "#mean", "#shape", "dtype", *cells])
+    taken: list[str] = []
+    room = most - min(max(map(len, names), default=0), LEAST_NAME)
+    for heading in worth:
+        need = 2 + max(len(heading.lstrip("#")), *map(len, cells[heading]))
+        if need <= room:
+            taken.append(heading)
+            room -= need
+    shown = [h for h in ("dtype", "#shape", *(f"#{s}" for s in STATS)) if h in taken]
+    longest = room + min(max(map(len, names), default=0), LEAST_NAME)
+    table: list[Sequence[str]] = [
+        (abbreviated(name, longest), *(cells[h][k] for h in shown)) for k, name in enumerate(names)
+    ]
+    missing = len(headings) - 1 - len(shown)
+    if missing:
+        table.append((f"({missing} more columns: on a wider terminal, or piped)", *[""] * len(shown)))
+    return ("parameter" if i.architecture else "tensor", *shown), table
+
+
+def _one_name(row: TensorRow) -> str:
+    """The name of what a tensor holds, or its own."""
+    first = row.canonical[0] if row.canonical else row.name
+    return printable(first + (f" + {len(row.canonical) - 1} more" if len(row.canonical) > 1 else ""))
+
+
+def short_figure(value: float | None) -> str:
+    """A figure in few characters: three digits."""
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def abbreviated(name: str, most: int) -> str:
+    """A dotted name in at most so many columns: its first parts become their first letters, numbers stay; an ellipsis if that is not
+    enough."""
+    parts = re.split(r"([./])", name)
+    for k in range(0, len(parts) - 1, 2):
+        if sum(map(len, parts)) <= most:
+            break
+        if not parts[k].isdigit():
+            parts[k] = parts[k][:1]
+    return shortened("".join(parts), most)
 
 
 def inspection_csv(i: Inspection) -> str:
@@ -49,7 +108,7 @@ def inspection_csv(i: Inspection) -> str:
 
 
 def _percents() -> list[str]:
-    from ..scan.statistics import PERCENTS
+    from ..scan.figures import PERCENTS
 
     return [f"p{p:g}" for p in PERCENTS]
 

@@ -13,6 +13,7 @@ from .._typing import Any
 from ..errors import printable
 from ..graph.account import unread_words
 from ..support.name_text import collapse, counted, natural
+from ..support.terminal import width
 from ..verbs.inspect import Inspection
 from ..verbs.inspected_rows import TensorRow
 from ._columns import Table, columns, shape_words
@@ -34,7 +35,7 @@ def inspection_json(i: Inspection, *, tree: bool) -> str:
 
 def inspection_text(i: Inspection, *, tensors: bool, tree: bool, histograms: bool = False) -> str:
     """The first screen, then tables. `tensors` lists every tensor, `tree` the modules with their sums, `histograms` draws them."""
-    text = _text(i, list(facts(i)), _sections(i, tensors, tree))
+    text = _text(i, list(facts(i)), _sections(i, tensors, tree, width()))
     if not histograms:
         return text
     from .figures import drawn
@@ -46,8 +47,9 @@ def inspection_markdown(i: Inspection, *, tensors: bool, tree: bool) -> str:
     return _markdown(i, list(facts(i)), _sections(i, tensors, tree))
 
 
-def _sections(i: Inspection, tensors: bool, tree: bool) -> list[tuple[str, Table]]:
-    tensors = tensors or any(row.stats is not None for row in i.tensors)
+def _sections(i: Inspection, tensors: bool, tree: bool, most: int | None = None) -> list[tuple[str, Table]]:
+    stats = any(row.stats is not None for row in i.tensors)
+    tensors = tensors or stats
     sections: list[tuple[str, Table]] = []
     if i.program.get("signatures"):
         sections.append(("signatures", _signatures(i.program["signatures"])))
@@ -66,7 +68,9 @@ def _sections(i: Inspection, tensors: bool, tree: bool) -> list[tuple[str, Table
     if tree:
         sections.append(("tree", (("module", "#tensors", "#parameters", "#bytes"), list(_tree_rows(_tree(i), "")))))
     if tensors:
-        sections.append(("tensors", _full(i)))
+        from .figures import fitting
+
+        sections.append(("tensors", _full(i) if most is None or not stats else fitting(i, _full(i), most - 2)))
     elif not tree:
         sections += _collapsed(i)
     return sections
@@ -119,6 +123,10 @@ def facts(i: Inspection) -> Iterator[tuple[str, str]]:
         bad = next((f for f in i.findings if f.rule == "config" and f.severity == "error"), None)
         found = f"{bad.where} cannot be used: {bad.message}" if bad is not None else "none found"
         yield "config", found + ("" if i.architecture else ", none needed to convert names as they are")
+    if i.sentence is not None:
+        steps = [f"{m.path or m.kind} ({', '.join(filter(None, (m.kind, m.does)))})" for m in i.sentence.modules]
+        width = f"; a sentence is {i.sentence.width} numbers" if i.sentence.width is not None else ""
+        yield "modules", f"of sentence-transformers: {', '.join(steps)}{width}"
     heads = [g for g in i.groups if g != "core"]
     if heads:
         yield "heads", ", ".join(heads)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .._typing import TYPE_CHECKING, Any
 from ..graph.places import Place, by_name
-from ..scan.statistics import PERCENTS, Histogram, Statistics
+from ..scan.figures import PERCENTS, Histogram, Statistics
 
 if TYPE_CHECKING:
     from ..verbs.diff import Change, Diff
@@ -55,7 +55,10 @@ class _Shared:
 def _rounded(value: float | None, digits: int) -> float | int | None:
     if value is None or value - value != 0:
         return None
-    return value if isinstance(value, int) and abs(value) < 10**digits else float(f"{value:.{digits}g}")
+    if isinstance(value, int) and abs(value) < 10**digits:
+        return value
+    rounded = float(f"{value:.{digits}g}")
+    return rounded if rounded - rounded == 0 else value  # the largest numbers are not rounded up
 
 
 def columns_of(m: Measurement) -> dict[str, Any]:

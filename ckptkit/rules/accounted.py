@@ -24,8 +24,8 @@ def purpose(s: Subject) -> Iterator[Finding]:
     if what:
         yield Finding("error", "purpose", s.checkpoint.path, what, hint)
         return
-    weights = [n for n, r in s.graph.roles.items() if r.kind in ("param", "tied", "unexplained")]
-    hollow = [n for n in weights if 0 in s.checkpoint.tensors[n].spec.shape]
+    weights = [n for kind in ("param", "tied", "unexplained") for n in s.graph.of_role(kind)]
+    hollow = [n for n in weights if 0 in s.checkpoint.tensors[n].spec.shape] if any(0 in t.shape for t in s.checkpoint.specs) else []
     if len(hollow) > 2 and len(hollow) * 2 > len(weights):
         yield Finding(
             "error", "purpose", collapse(sorted(hollow, key=natural), 4),

@@ -31,7 +31,7 @@ def empty(s: Subject) -> Iterator[Finding]:
     """
     if not s.checkpoint.tensors and not s.checkpoint.unread:
         yield Finding("error", "empty", s.checkpoint.path, "holds no tensor")
-    for grave in ("error", "info"):
+    for grave in ("error", "info") if any(0 in t.shape for t in s.checkpoint.specs) else ():
         hollow = [
             n
             for n, t in s.checkpoint.tensors.items()

@@ -231,9 +231,11 @@ def other_forms(s: Subject) -> Iterator[Finding]:
     raw = s.config.raw
     quantised = raw.get("quantization_config")
     if quantised is not None:
-        held = sum(DTYPES[s.checkpoint.tensors[n].spec.dtype].kind == "float" for n in s.graph.of_role("param"))
         packed = s.graph.packings or s.packings.weights or s.packings.faults or s.account.unread
-        if held and not packed and s.packings.said is None:  # what it says is nothing that can be read; else packing-config tells
+        held = 0
+        if not packed and s.packings.said is None:  # what it says is nothing that can be read; else packing-config tells
+            held = sum(DTYPES[s.checkpoint.tensors[n].spec.dtype].kind == "float" for n in s.graph.of_role("param"))
+        if held:
             yield Finding(
                 "warning", "config", "quantization_config",
                 f"{s.config_name} says that the weights are quantised (method unsaid); {held} of them are plain numbers, "

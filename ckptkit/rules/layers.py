@@ -157,7 +157,8 @@ def shared_layers(s: Subject) -> Iterator[Finding]:
 def kind(s: Subject) -> Iterator[Finding]:
     """Where layers differ (the first ones dense and the rest with experts, attention in some and a state space in others), the
     tensors say which each is. A layer is of one kind only, and the configuration must say the same: a loader makes the layer that the
-    configuration describes, and what the file holds for another kind is left out.
+    configuration describes, and what the file holds for another kind is left out. Where layers lack what others have, and only the
+    configuration says whether they have any (keys that several layers share), without one that is undecided.
     """
     if s.architecture is None:
         return
@@ -187,6 +188,33 @@ def kind(s: Subject) -> Iterator[Finding]:
                     "error", "kind", stored, f"{which} {are_} {name} by the tensors ({stored}), and {said_} by {s.config_name}",
                     "use the configuration that belongs to the weights",
                 )  # fmt: skip
+
+
+@also("kind")
+def open_kinds(s: Subject) -> Iterator[Finding]:
+    """Layers without the tensors that others have (keys that several layers share), where only the configuration says whether they have
+    any, and there is none. A layer of a kind that is never beside another kind lacks nothing of that one."""
+    arch = s.architecture
+    if arch is None or arch.learned:
+        return
+    open_ = [k for k in arch.layer_kinds if k in arch.one_sided and k not in arch.by_count and s.said_kinds(k) is None]
+    on = {k: {i for i, stands in s.kinds(k).items() if stands is arch.one_sided[k]} for k in open_}
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for switch in open_:
+        holder = switch.partition("@")[2]
+        excused = {i for layers in on.values() if not layers & on[switch] for i in layers}
+        without = sorted(s.graph.indices.get(holder, set()) - on[switch] - excused)
+        if without and on[switch]:
+            where = f"{holder}{'s' * (len(without) > 1)} {ranges(without)}"
+            lacking.setdefault((where, "have" if len(without) > 1 else "has"), []).extend(
+                _stored_of_kind(s, switch, arch.one_sided[switch], on[switch])
+            )
+    for (where, have), others in lacking.items():
+        yield Finding(
+            "warning", "kind", where,
+            f"{where} {have} nothing of what others have ({collapse(sorted(others, key=natural), 2)}): whether that is meant, the "
+            "configuration says", "give the configuration with --config FILE", "undecided",
+        )  # fmt: skip
 
 
 @also("kind")

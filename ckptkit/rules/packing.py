@@ -45,7 +45,9 @@ def packing_config(s: Subject) -> Iterator[Finding]:
         return
     from ..packing import by_name
 
-    packed = {n: w for n, w in weights.items() if w.form.packing != "ggml" and by_name(w.form.packing).METHODS}
+    forms = {id(w[1]): w[1] for w in weights.values()}.values()
+    methods = [p for p in dict.fromkeys(f.packing for f in forms) if p != "ggml" and by_name(p).METHODS]
+    packed = {n: w for n, w in weights.items() if w[1].packing in methods} if methods else {}
     if said is None:
         if packed and s.config is not None:
             kinds = ", ".join(dict.fromkeys(w.label for w in packed.values()))
@@ -58,7 +60,7 @@ def packing_config(s: Subject) -> Iterator[Finding]:
             message = f"{said.source} says that the weights are packed ({what}); none is, in a way that is known here"
             yield Finding("error", "packing-config", said.source, message, "if they were decoded, take that out of the configuration")
         return
-    modules = {w.form.packing: by_name(w.form.packing) for w in packed.values()}
+    modules = {p: by_name(p) for p in methods}
     wrong = [p for p in modules.values() if said.method and said.method not in p.METHODS]
     for p in wrong:
         message = f"{said.source} says {said.method}; the tensors are packed as {p.TITLE}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint, Packed, drop_explained
@@ -33,7 +33,7 @@ def _unpack(checkpoint: Checkpoint, seen: Collection[str]) -> None:
     from ..limits import using
 
     for name, t in checkpoint.tensors.items():
-        if t.read is not None and name not in seen:
+        if t.read is not None and name not in seen and not (isinstance(t.read, Packed) and t.read.total):
             with using(**checkpoint.limits):
                 for _ in t.read.pieces() if isinstance(t.read, Packed) else [t.read()]:
                     pass
@@ -52,13 +52,25 @@ class Looked(NamedTuple):
 
 
 def run_rules(
-    subject: Subject, expect: Mapping[str, object] | None = None, *, integrity: bool = True, values: bool = False, beside: bool = False
+    subject: Subject,
+    expect: Mapping[str, object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    *,
+    integrity: bool = True,
+    values: bool = False,
+    beside: bool = False,
 ) -> list[Finding]:
     """All findings of an open subject: what reading noticed, then the rules in their order.
 
     Of a file that no model can be loaded from (`purpose`) nothing else is said. Where a checksum does not hold, nothing of the values.
+    `progress` is called with the bytes that are read and that there are.
     """
-    return look(subject, expect, integrity=integrity, values=values, beside=beside).findings
+    asked = None
+    if progress is not None and (integrity or values):
+        from ..scan.survey import Asked
+
+        asked = Asked(progress=progress)
+    return look(subject, expect, asked, integrity=integrity, values=values, beside=beside).findings
 
 
 def look(
@@ -91,11 +103,15 @@ def look(
     tensors = subject.checkpoint.tensors
     looked = [n for n, r in subject.graph.roles.items() if r.kind in kinds and not _spread(tensors[n])] if values else []
     from ..scan.survey import NOTHING_MORE, survey
+    from ..support.progress import phase
 
-    scan = survey(subject.checkpoint, looked, asked or NOTHING_MORE, checks=integrity)
+    asked = asked or NOTHING_MORE
+    phase(asked.progress, "reading the weights")
+    scan = survey(subject.checkpoint, looked, asked, checks=integrity)
     findings += scan.damaged
     if scan.damaged or not (integrity or values):
         return Looked(findings, scan)
+    phase(asked.progress, "holding tensors against each other")
     if integrity:
         _unpack(subject.checkpoint, scan.values.keys() | scan.statistics.keys())
     import numpy as np

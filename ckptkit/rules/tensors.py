@@ -9,11 +9,13 @@ from math import prod as product
 
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.recognition import Recognition
 from ..schema import Architecture, Param, count_name, expand, placeholders
 from ..schema.templates import reduce_name
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
 from ._base import also, are, claimed_groups, count, rule
+from ._kept import kept_wide
 
 ORDER = 30
 WIDTHS = ((("embedding",), ("hidden",)), (("hidden",), ("embedding",)))
@@ -33,10 +35,10 @@ def missing(s: Subject) -> Iterator[Finding]:
     groups: dict[str, list[str]] = {}
     sizes = s.sizes().axis
     lacked = {p for p, lack in r.dialect.lacks.items() if lack.holds(sizes)}
-    optional_seen = {arch.params[p].module for b in graph.params.values() for p in (b.row.parts[b.which],) if arch.params[p].optional}
+    optional_seen = {arch.params[p].module for p in graph.templates if arch.params[p].optional}
     if any(_of_experts(arch, m) for m in optional_seen):  # there are experts: then also what chooses them, and all of their parts
         optional_seen |= {i.module for i in arch.params.values() if i.optional and _of_experts(arch, i.module)}
-    stand = {name: next(iter(on)) if len(on) == 1 else s.stands(name) is True for name, on in graph.switches.items()}
+    stand = {name: next(iter(on)) if len(on) == 1 else _stands(s, name) for name, on in graph.switches.items()}
 
     def wanted(info: Param) -> bool:
         for switch in info.words:
@@ -77,6 +79,13 @@ def missing(s: Subject) -> Iterator[Finding]:
             yield Finding("error", "missing", collapse(names, 4), f"part of the {group} is missing: {collapse(names)}{beside}")
 
 
+def _stands(s: Subject, switch: str) -> bool:
+    """How a switch stands that no tensor shows: as the configuration says, else the way that has no tensors, else off."""
+    said = s.stands(switch)
+    assert s.architecture is not None
+    return s.architecture.one_sided.get(switch) is False if said is None else said
+
+
 def _of_experts(arch: Architecture, module: str) -> bool:
     """Whether a module is one of the experts', or has a place for each of them."""
     return "{expert}" in module or any("experts" in i.layout.axes for i in arch.params.values() if i.module == module)
@@ -101,21 +110,14 @@ def only_second_name(s: Subject) -> Iterator[Finding]:
 @rule("switch", "error", "A choice of the architecture stands one way, and as configured")
 def switch(s: Subject) -> Iterator[Finding]:
     """Some parts of an architecture are there or not, as the configuration says (gated feed-forward, a factored embedding). They
-    must be there in all layers or in none, and the configuration must say the same.
+    must be there in all layers or in none, and the configuration must say the same. A part that is nowhere, and that the model may have
+    by its configuration, is undecided without one.
     """
     r = s.graph.recognition
     for name, states in s.graph.switches.items():
         assert r is not None
-        held = {on: [] for on in (True, False)}  # type: dict[bool, list[str]]
-        words: dict[int, list[str]] = {}  # by the row's id: there are a few dozen
-        for stored, (row, _) in r.matches.items():
-            said_by = words.get(id(row))
-            if said_by is None:
-                every = {r.architecture.params[p].switch for p in row.parts}
-                said_by = words[id(row)] = [w for w in every if w.removeprefix("not ") == name]
-            for word in said_by:
-                held[not word.startswith("not ")].append(stored)
         if len(states) == 2:
+            held = {on: _held_by(r, name, on) for on in (True, False)}
             few = min(held.values(), key=len)
             yield Finding(
                 "error", "switch", collapse(sorted(few, key=natural), 4),
@@ -127,11 +129,39 @@ def switch(s: Subject) -> Iterator[Finding]:
         if states and isinstance(said, bool) and said not in states and not (s.values is not None and name in s.values.assumed):
             key = s.values.keys.get(name, name) if s.values is not None else name
             value = s.values.raw.get(key, said) if s.values is not None else said
+            others = sorted(_held_by(r, name, not said), key=natural)
             yield Finding(
-                "error", "switch", collapse(sorted(held[not said], key=natural), 4),
+                "error", "switch", collapse(others, 4),
                 f"{s.config_name} says {key} {value!r}, which is {'' if said else 'not '}{name}; "
-                f"the weights are {'not ' if said else ''}{name} ({collapse(sorted(held[not said], key=natural), 2)})", f"correct {key}",
+                f"the weights are {'not ' if said else ''}{name} ({collapse(others, 2)})", f"correct {key}",
             )  # fmt: skip
+
+
+def _held_by(r: Recognition, switch: str, on: bool) -> list[str]:
+    """The stored tensors that are there where a switch is on, or off; once for each parameter that says so."""
+    word = switch if on else f"not {switch}"
+    return [stored for stored, (row, _) in r.matches.items() if word in {r.architecture.params[p].switch for p in row.parts}]
+
+
+@also("switch")
+def open_switch(s: Subject) -> Iterator[Finding]:
+    """Parts that are nowhere, of which only the configuration says whether the model has any, and there is none."""
+    r = s.graph.recognition
+    if r is None or r.learned is not None:
+        return
+    keys = {k if isinstance(k, str) else k.canonical: key.partition(" | ")[0] for key, k in r.dialect.config.keys.items()}
+    for name, side in r.architecture.one_sided.items():
+        told = s.graph.switches.get(name) or s.stands(name) is not None or any(m.row.when == name for m in r.matches.values())
+        if side or "@" in name or told:
+            continue
+        word, params = f"not {name}", r.architecture.params
+        rows = [row for row in r.table.rows if row.role == "param" and any(word in params[p].words for p in row.parts)]
+        names = [r.stored_name(row, dict.fromkeys(placeholders(row.names[0]), 0), s.graph.counts) for row in rows]
+        yield Finding(
+            "warning", "switch", collapse(names, 4),
+            f"{collapse(names, 4)} {are(names)} not there: whether the model has any, its configuration says ({keys.get(name, name)})",
+            "give the configuration with --config FILE", "undecided",
+        )  # fmt: skip
 
 
 @rule("duplicate", "error", "One parameter, one tensor")
@@ -230,6 +260,9 @@ def dtype(s: Subject) -> Iterator[Finding]:
     """A few tensors of another type among many: what a partial conversion or an interrupted cast leaves. The odd ones are named.
     An error where parameters are of no floating type at all: whole numbers, truth values. Also given where a type of the file has no
     portable form and is read as another, or where the configuration's `dtype` is another one than the tensors'.
+
+    Norms, what a router chooses by and the constants of state spaces are often kept in float32 among narrower matrices: where that is so
+    in every layer, nothing is said.
     """
     by: dict[str, list[str]] = {}
     wrong: dict[str, list[str]] = {}
@@ -254,8 +287,10 @@ def dtype(s: Subject) -> Iterator[Finding]:
         )
     if len(by) > 1 and known:
         main = max(by, key=lambda d: len(by[d]))
-        for dtype, names in by.items():
-            if dtype != main:
+        kept = kept_wide(s, by, main)
+        for dtype, every in by.items():
+            names = [n for n in every if n not in kept]
+            if dtype != main and names:
                 yield Finding(
                     "warning",
                     "dtype",

@@ -18,7 +18,7 @@ from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.weight_graph import WeightGraph
 from ..support.name_text import collapse, gaps, natural, ranges
-from ._base import also, count, rule
+from ._base import also, are, count, rule
 
 ORDER = 15
 COUNTS = frozenset((
@@ -226,23 +226,31 @@ def _usual(r: Run) -> tuple[frozenset[tuple[str, str, tuple[int, ...]]], int]:
 
 
 def _unlike(r: Run) -> Iterator[Finding]:
-    """A layer that lacks what all its siblings have, or has it in another shape."""
+    """A layer that lacks what all its siblings have, or has it in another shape. Sound models have a first or a last layer, or several of a
+    kind, that lack something by design (the norm before the first layer): that is not decided."""
     if len(r.layers) < 3:
         return
     usual, n = _usual(r)
     if n * 3 < len(r.layers) * 2 or len(usual) < 2:
         return
-    names = {t[0] for t in usual}
+    names, ends = {t[0] for t in usual}, (min(r.layers), max(r.layers))
+    absent: dict[tuple[str, ...], list[int]] = {}
     for i, tensors in r.layers.items():
         have = {t[0] for t in tensors}
-        lacking = sorted((f"{r.stem}{i}{t}" for t in names - have), key=natural)
-        if lacking and not have - names:
-            yield Finding(
-                "error", "layers", collapse(lacking, 4),
-                f"{count(lacking, 'tensor')} that {n} of {len(r.layers)} layers of {r.stem.rstrip('./_')} have "
-                f"{'is' if len(lacking) == 1 else 'are'} not there in layer {i}: {collapse(lacking, 4)}",
-                "get the whole checkpoint", "inferred",
-            )  # fmt: skip
+        if names - have and not have - names:
+            absent.setdefault(tuple(sorted(names - have, key=natural)), []).append(i)
+    for tails, layers in absent.items():
+        meant = len(layers) > 1 or layers[0] in ends
+        lacking = [f"{r.stem}{i}{t}" for i in layers for t in tails]
+        said = f", {'several' if len(layers) > 1 else 'the first' if layers[0] == ends[0] else 'the last'} of them" if meant else ""
+        yield Finding(
+            "warning" if meant else "error", "layers", collapse(lacking, 4),
+            f"{count(lacking, 'tensor')} that {n} of {len(r.layers)} layers of {r.stem.rstrip('./_')} have {are(lacking)} not there in "
+            f"layer{'s' * (len(layers) > 1)} {ranges(layers)}{said}: {collapse(lacking, 4)}",
+            "make sure that it is meant" if meant else "get the whole checkpoint", "undecided" if meant else "inferred",
+        )  # fmt: skip
+    for i, tensors in r.layers.items():
+        have = {t[0] for t in tensors}
         odd = sorted((t for t in tensors - usual if t[0] in names), key=lambda t: natural(t[0])) if have == names else []
         if odd:
             name, dtype, shape = odd[0]

@@ -1,8 +1,8 @@
-"""The blocks: attention, feed-forward, embeddings, as functions of an array library, a spec and a node with its leaves.
+"""The blocks: attention and feed-forward, as functions of an array library, a spec and a node with its leaves.
 
 `ops` has keras.ops' names; a node has its leaves as attributes (`node.query(x)`), `node.drop(x)` and what its path says.
 Arrays are [batch, position, width]; masks are boolean and broadcast to [batch, heads, query, key].
-Sources: google-research/bert modeling.py, fairseq and transformers modeling_roberta.py (counted positions).
+Source: google-research/bert modeling.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
+from . import ahead, side
 from .distances import by_distance, distance_kinds
 from .entities import scores as entity_scores
-from .positions import position_bias, sine_rows, wave_rows
+from .positions import position_bias
 from .rotary import growth, turn
 from .scales import scale, scales, times, weighed
 from .spans import span_heads
@@ -47,117 +48,6 @@ def learned(ops: Any, node: Any, x: Any) -> Any:
     return ops.where(x > 0, above * x * x + beta * x, (ops.expm1(bounded) - x) * below + beta * x)
 
 
-class Lent:
-    """The encoder's table of words, as a module of the decoder's embeddings."""
-
-    def __init__(self, ops: Any, weight: Any) -> None:
-        self.ops, self.weight = ops, weight
-
-    def __call__(self, ids: Any) -> Any:
-        return self.ops.take(self.weight, ids, axis=0)
-
-
-class WithWords:
-    """A decoder's embeddings with the encoder's words."""
-
-    def __init__(self, node: Any, word: Lent) -> None:
-        self.node, self.word = node, word
-
-    def has(self, name: str) -> bool:
-        return name == "word" or bool(self.node.has(name))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.node, name)
-
-
-def decoder_embeddings(ops: Any, spec: Spec, node: Any, ids: Any, table: Any) -> Any:
-    """`embeddings` of a decoder, whose words are the encoder's (`table`) unless it has some of its own."""
-    return embeddings(ops, spec, node if node.has("word") else WithWords(node, Lent(ops, table)), ids)
-
-
-def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, positions: Any = None, mask: Any = None) -> Any:
-    """(embedded, what enters the first block, the word table): word + position + segment (+ the first task), normed; then projected."""
-    x, words = node.word(ids), node.word.weight
-    scale = spec.traits.embedding_scale
-    if scale == "root" or scale is True:
-        x = x * math.sqrt(spec.sizes["hidden"])
-    elif scale is not False and scale != 1:
-        x = x * float(str(scale))
-    if spec.traits.token_dropout:
-        x = without_masked(ops, spec, x, ids, mask)
-    first = spec.traits.projected == "words"
-    if first and node.has("project"):
-        x = projected_words(ops, spec, node, x)
-    elif node.has("project") and node.has("position") and node.position.weight.shape[-1] != x.shape[-1]:  # OPT: positions as wide as blocks
-        x = node.project(x) + node.position(place(ops, spec, ids, mask) if positions is None else positions)
-        return x, x, words
-    x = node.word_norm(x) if node.has("word_norm") else x
-    if spec.traits.positions in ("sinusoids", "counted_sinusoids"):
-        x = x + sine_rows(ops, spec, place(ops, spec, ids) if positions is None else positions, x.dtype)
-    if spec.traits.positions == "waves":
-        x = x + wave_rows(ops, spec, place(ops, spec, ids) if positions is None else positions, x.dtype)
-    if node.has("position"):
-        x = x + position_rows(ops, spec, node, place(ops, spec, ids, mask) if positions is None else positions)
-    if node.has("segment"):
-        x = x + node.segment(ops.zeros_like(ids) if segments is None else segments)
-    if node.has("task"):
-        x = x + node.task(ops.zeros_like(ids))
-    if node.has("box_x"):  # a box of no size at the corner of the page: left and right, upper and lower edge, height, width
-        corner = ops.zeros_like(ids)
-        x = x + 2 * node.box_x(corner) + 2 * node.box_y(corner) + node.box_h(corner) + node.box_w(corner)
-    summed = spec.traits.projected == "sum" and node.has("project")
-    x = node.project(x) if summed else x
-    if node.has("norm"):
-        x = node.norm(x)
-    elif spec.traits.bare_norm and spec.traits.norm == "after":
-        x = bare(ops, spec, None, x)
-    x = node.drop(x)
-    return x, node.project(x) if node.has("project") and not first and not summed else x, words
-
-
-def projected_words(ops: Any, spec: Spec, node: Any, x: Any) -> Any:
-    """The words as wide as the layers are: each with the next and the one before it, where the projection takes three (MobileBERT)."""
-    if spec.sizes.get("shifts") == 3:
-        beyond = ops.zeros_like(x[:, :1])
-        x = ops.concatenate((ops.concatenate((x[:, 1:], beyond), axis=1), x, ops.concatenate((beyond, x[:, :-1]), axis=1)), axis=-1)
-    elif spec.sizes.get("shifts") == 1 and x.shape[-1] == spec.sizes["hidden"]:
-        return x  # a projection that its code does not use
-    return node.project(x)
-
-
-def without_masked(ops: Any, spec: Spec, x: Any, ids: Any, mask: Any) -> Any:
-    """The words without those that are masked, scaled as if 12 in a hundred were, as in training (ESM)."""
-    masked = ops.expand_dims(ops.cast(ids == int(str(spec.traits.mask_token)), x.dtype), -1)
-    real = ops.zeros_like(masked) + 1 if mask is None else ops.expand_dims(ops.cast(mask != 0, x.dtype), -1)
-    share = ops.sum(masked, axis=1, keepdims=True) / ops.sum(real, axis=1, keepdims=True)
-    return x * (1 - masked) * ((1 - 0.15 * 0.8) / (1 - share))
-
-
-def position_rows(ops: Any, spec: Spec, node: Any, rows: Any) -> Any:
-    """The rows of the position table, which may lie in two: those that padding uses, and those of real positions after them."""
-    if not node.has("reserved") or spec.traits.positions == "learned":  # these begin with the first row that is not reserved
-        return node.position(rows)
-    first = spec.sizes["reserved"]
-    real = node.position(ops.maximum(rows - first, 0))
-    return ops.where(ops.expand_dims(rows >= first, -1), real, node.reserved(ops.minimum(rows, first - 1)))
-
-
-def place(ops: Any, spec: Spec, ids: Any, mask: Any = None) -> Any:
-    """The row of the position table for every token."""
-    if spec.traits.positions == "masked":
-        pad = int(str(spec.traits.pad))
-        real = ops.cast(ids == ids if mask is None else mask != 0, "int32")
-        return ops.cumsum(real, axis=1) * real + pad
-    if spec.traits.positions == "counted_sinusoids":  # which begin after `pad` by themselves
-        real = ops.cast(ids != int(str(spec.traits.pad)), "int32")
-        return ops.cumsum(real, axis=1) * real - 1
-    if spec.traits.positions == "counted":
-        pad = int(str(spec.traits.pad))
-        real = ops.cast(ids != pad, "int32")
-        return ops.cumsum(real, axis=1) * real + pad
-    return ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0)
-
-
 def attention(
     ops: Any,
     spec: Spec,
@@ -170,12 +60,14 @@ def attention(
     turned: Any = None,
     keys: Any = None,
     entities: Any = None,
+    further: Any = None,
 ) -> Any:
     """Multi-head attention of `x` to `memory` (a pair: for keys and for values). `bias` is added to the scores; `relative` [query, key,
     head_dim] to keys and values;
 
     `turned`: the angles of rotary positions (`rotary.table`); `keys`: another layer's keys and values, which stand for its own;
-    `entities`: what stands after the words. Several heads of queries may share one of keys and values.
+    `entities`: what stands after the words; `further`: "marked": which positions see all, by projections of their own, and what there is to
+    see; "side": blocks of the text, that all see (side.py). Several heads of queries may share one of keys and values.
     """
     if node.has("position_bias"):  # of each layer (UMT5)
         encoder = node.path.startswith("encoder.")
@@ -184,6 +76,12 @@ def attention(
         (query,), (key, value) = projected(ops, spec, node, x, memory, turned, ("query",)), keys
     else:
         query, key, value = (low_rank if node.has("latent") else projected)(ops, spec, node, x, memory, turned)
+    if node.has("relative"):  # of several streams
+        return node.output(joined_heads(ops, ahead.attention(ops, spec, node, x, (query, key, value), mask)))
+    marked, beside = (further.get(n) if further and node.has(m) else None for n, m in (("marked", "global_query"), ("side", "global_norm")))
+    if beside is not None:
+        more = projected(ops, spec, node, x, side.with_blocks(ops, node, beside, x), turned, ("key", "value"))
+        key, value = (ops.concatenate(pair, axis=2) for pair in zip((key, value), more, strict=True))
     times = query.shape[1] // key.shape[1]
     if times > 1:
         key, value = ops.repeat(key, times, axis=1), ops.repeat(value, times, axis=1)
@@ -200,17 +98,41 @@ def attention(
     if spec.traits.scaled_by_layer:
         scores = scores / float(node.number + 1)
     scores = capped(ops, scores, spec.traits.attention_cap)
+    if beside is not None:
+        bias, mask = side.joined(ops, scores, bias, mask, beside)
     if bias is not None:
         scores = scores + bias
     weights = weighted(ops, node, scores, mask)
     context = ops.matmul(weights, value)
+    if marked is not None:
+        context = of_marked(ops, spec, node, x, context, marked)
     if relative is not None and not apart and not xl:
         context = context + ops.einsum("bhqk,qkd->bhqd", weights, relative)
     if node.has("conv_kernel"):  # further heads that are convolutions
         context = ops.concatenate((context, span_heads(ops, spec, node, x)), axis=1)
-    batch, heads, length, width = ops.shape(context)
-    context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width))
+    context = joined_heads(ops, context)
     return node.output(context * ops.sigmoid(node.gate(x)) if node.has("gate") else context)
+
+
+def of_marked(ops: Any, spec: Spec, node: Any, x: Any, context: Any, given: tuple[Any, Any]) -> Any:
+    """What heads give, with that of marked positions made anew: these see all that there is, by projections of their own (Longformer)."""
+    marked, seen = given
+    query, key, value = (split(ops, getattr(node, f"global_{name}")(x), spec.head_dim) for name in PROJECTED)
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * score_scale(spec, query.shape[-1])
+    everywhere = ops.matmul(weighted(ops, node, scores, seen), value)
+    return ops.where(ops.expand_dims(ops.expand_dims(marked != 0, 1), -1), everywhere, context)
+
+
+def split(ops: Any, x: Any, width: int) -> Any:
+    """[batch, head, position, width] of [batch, position, head * width]."""
+    batch, length, whole = ops.shape(x)
+    return ops.transpose(ops.reshape(x, (batch, length, whole // width, width)), (0, 2, 1, 3))
+
+
+def joined_heads(ops: Any, context: Any) -> Any:
+    """[batch, position, width] of [batch, head, position, head_dim]."""
+    batch, heads, length, width = ops.shape(context)
+    return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * width))
 
 
 def weighted(ops: Any, node: Any, scores: Any, mask: Any) -> Any:
@@ -354,6 +276,7 @@ def block(
     keys: Any = None,
     own: Any = None,
     entities: Any = None,
+    further: Any = None,
 ) -> Any:
     """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
     `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
@@ -368,7 +291,7 @@ def block(
     steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
 
     def attend(h: Any) -> Any:
-        return node.attention(h, h, mask, bias, relative, turned, keys, entities)
+        return node.attention(h, h, mask, bias, relative, turned, keys, entities, further)
 
     def mix(h: Any) -> Any:
         return node.state(h, padding) if positions is None else node.state(h, padding, positions)

@@ -18,6 +18,7 @@ from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError
 from ..graph.account import require_read
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
+from ..graph.sentence import sentence_of
 from ..plan.initial import INITIALIZERS, Starts, draw, recipe
 from ..rules.run import run_rules
 from ..schema import Architecture, Dialect
@@ -179,6 +180,8 @@ def require(framework: str) -> None:
 def refuse_errors(subject: Subject, init_missing: bool = False) -> None:
     """FindingsError if the checkpoint has an error finding (other than what is missing, if that is to be made)."""
     errors = [f for f in run_rules(subject, integrity=False) if f.severity == "error" and not (init_missing and f.rule == "missing")]
+    modules = sentence_of(subject)
+    errors += [f for f in modules.faults if f.severity == "error"] if modules is not None else []
     if errors:
         raise FindingsError(
             errors[0].message, tuple(errors), path=subject.checkpoint.path, hint=errors[0].hint or "ckptkit validate shows every finding"

@@ -115,15 +115,28 @@ def moe(ops: Any, spec: Spec, node: Any, x: Any, by: Any = None, ids: Any = None
     routes them, where that is not what goes in; `ids`: the words, by which a layer with a table chooses experts."""
     shape = ops.shape(x)
     flat = ops.reshape(x, (-1, shape[-1]))
+    capacity = int(str(spec.traits.expert_capacity))
     routed = flat if by is None else ops.reshape(by, (-1, shape[-1]))
     every = [_bound(ops, spec, getattr(node.experts, str(i))) for i in range(spec.sizes["experts"])]
     given = node.down(flat) if node.has("down") else flat
-    out = ops.weighted(every, given, route(ops, spec, node, routed, ids), inside=spec.traits.router == "sigmoid_input")
+    weights = route(ops, spec, node, routed, ids)
+    if capacity:
+        weights = _with_room(ops, weights, shape, capacity)
+    out = ops.weighted(every, given, weights, inside=spec.traits.router == "sigmoid_input")
+    lost = float(str(spec.traits.expert_loss))
+    out = out * (1 - lost) if lost else out
     out = node.up(out) if node.has("up") else out
     if node.has("shared"):
         beside = expert(ops, spec, node.shared, flat)
         out = out + (ops.sigmoid(node.shared_gate(flat)) * beside if node.has("shared_gate") else beside)
     return ops.reshape(out, shape)
+
+
+def _with_room(ops: Any, weights: Any, shape: Any, capacity: int) -> Any:
+    """The weights without those of tokens for which an expert has no room: it takes the first `capacity` of a text, padding too."""
+    by_text = ops.reshape(weights, (*shape[:-1], weights.shape[-1]))
+    taken = ops.cumsum(ops.cast(by_text > 0, "int32"), axis=1) <= capacity
+    return ops.reshape(ops.where(taken, by_text, ops.zeros_like(by_text)), (-1, weights.shape[-1]))
 
 
 def _bound(ops: Any, spec: Spec, node: Any) -> Any:

@@ -12,26 +12,29 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import blocks, compressed, experts, heads, masks, mixers, streams
+from . import ahead, blocks, compressed, embedding, experts, heads, masks, mixers, sentence, streams
 from . import entities as beside
 from . import positions as computed
 from .convolution import convolved
 from .gated_unit import gated_unit
 from .indexer import indexed
 from .rotary import table
+from .side import side
 from .spec import Spec
 from .xl import far
 
 Run = Callable[..., Any]
+GIVEN = ("hidden", "encoder", "entities", "sentence", "ahead", "lm_ahead")  # what a model gives beside its heads
 APPLICATIONS = ("encoder", "lm", "unilm")
 
 
 def visible(
-    ops: Any, spec: Spec, node: Any, ids: Any, mask: Any = None, segments: Any = None, application: str = "encoder", window: int = 0
-) -> Any:
+    ops: Any, spec: Spec, node: Any, ids: Any, mask: Any = None, segments: Any = None, marked: Any = None, *,
+    application: str = "encoder", window: int = 0,
+) -> Any:  # fmt: skip
     """The attention mask [batch or 1, 1, query or 1, key]: padding (or the caller's own matrix) and what the application hides.
 
-    `window`: how far back a position sees, 0 for all of the past.
+    `window`: how far back a position sees, 0 for all of the past; `marked`: [batch, position], what all see besides their window.
     """
     refuse_sparse(spec, ops.shape(ids)[1])
     seen = None
@@ -48,6 +51,7 @@ def visible(
             rule = masks.prefixed(ids, _token(spec.traits.prefix), ops=ops)
     elif application == "encoder" and window:
         rule = masks.around(ops.shape(ids)[1], window if spec.traits.window_kind == "radius" else window // 2, ops=ops)
+        rule = rule if marked is None else rule | ops.expand_dims(marked != 0, 1)
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
@@ -55,6 +59,16 @@ def visible(
     elif rule is not None:
         seen = rule if seen is None else ops.logical_and(seen, rule)
     return ops.expand_dims(seen, 1)
+
+
+def global_positions(ops: Any, spec: Spec, node: Any, ids: Any, said: Any = None, how: str = "") -> Any:
+    """Those that are said, else the first position, or those of a question, or none."""
+    if said is not None:
+        return said
+    if how == "question":
+        return masks.before(ids, _token(spec.traits.sep), ops=ops)
+    first = ops.cast(ops.expand_dims(ops.arange(ops.shape(ids)[1]) == 0, 0), ids.dtype)
+    return ops.zeros_like(ids) + (first if how else ops.zeros_like(first))
 
 
 def refuse_sparse(spec: Spec, length: Any) -> None:
@@ -123,13 +137,15 @@ def last_linear(ops: Any, spec: Spec, node: Any, hidden: Any, mask: Any = None) 
 
 
 ROLES: dict[str, Callable[..., Any]] = {
-    "embeddings": blocks.embeddings,
-    "decoder_embeddings": blocks.decoder_embeddings,
+    "embeddings": embedding.embeddings,
+    "decoder_embeddings": embedding.decoder_embeddings,
     "attention": compressed.attention,
     "ffn": blocks.ffn,
     "gau": gated_unit,
     "block": streams.block,
     "visible": visible,
+    "marked": global_positions,
+    "side": side,
     "relative": relative,
     "moe": experts.moe,
     "state": mixers.state,
@@ -159,6 +175,10 @@ ROLES: dict[str, Callable[..., Any]] = {
     "entity_embeddings": beside.embedded,
     "joined": beside.joined,
     "joined_mask": beside.joined_mask,
+    "streams_ahead": ahead.spread,
+    "first_stream": ahead.words,
+    "other_streams": ahead.further,
+    "sentence": sentence.embedded,
     "words": beside.words,
     "entities": beside.entities,
     "linear": linear,
@@ -197,6 +217,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         more, listed = run("entity_embeddings", "entity_embeddings", x, *added)
         x = run("joined", "", x, more)
         every = run("joined_mask", "", ids, more, mask, inputs.get("entity_attention_mask"))
+    marked = marks(run, spec, ids, inputs.get("global_attention_mask")) if kind == "encoder" else None
     seen: dict[int, Any] = {0: None}
     windows = dict.fromkeys(int(str(layer["window"])) for layer in traits.layers)
     if not any(attends(spec, path) for path in spec.blocks(stack)):
@@ -204,7 +225,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     elif traits.layers and (kind == "lm" or (kind == "encoder" and traits.window_kind in ("around", "radius"))):
         for window in windows:
             within = {"window": window} if window else {}
-            seen[window] = run("visible", "", ids, mask, segments, application=kind, **within)
+            seen[window] = run("visible", "", ids, mask, segments, *((marked,) if marked is not None else ()), application=kind, **within)
     else:
         seen[0] = run("visible", "", ids, every, segments, application=kind)
         seen |= dict.fromkeys(windows, seen[0])
@@ -217,6 +238,10 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     if traits.mixer == "recurrent" and inputs.get("position_ids") is not None:
         mixing["positions"] = inputs["position_ids"]
     mixing |= {"entities": more} if joined else {}
+    further = {"marked": (marked, run("visible", "", ids, mask))} if marked is not None else {}
+    if spec.has("encoder.global_bias"):
+        further["side"] = run("side", "encoder.global_bias", ids, *((mask,) if mask is not None else ()))
+    mixing |= {"further": further} if further else {}
     own = run("by_layer", "embeddings", ids, embedded) if spec.has("embeddings.by_layer") else None
     x = run("spread", "streams_in" if spec.has("streams_in") else "", x) if traits.streams else x
     x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
@@ -234,13 +259,41 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
             _, y, _ = run("embeddings", "embeddings", target)
         sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
         memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
+        several = spec.has("decoder_embeddings.ahead")
+        y = run("streams_ahead", "decoder_embeddings", y) if several else y
         x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}, None), out, (x, memory_seen))
+        if several:
+            return out | _ahead(run, spec, x, words, target, {n: a for n, a in out.items() if n.startswith("decoder.")})
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
+    if traits.sentence:
+        out["sentence"] = run("sentence", "sentence" if spec.has("sentence") else "", x, *((mask,) if mask is not None else ()))
     for name, found in heads_of(spec).items():
         if joined and found.kind == "entities":
             out[name] = run("lm", found.path, out["entities"], listed, activation=str(traits.activation))
     return out
+
+
+def _ahead(run: Run, spec: Spec, x: Any, table: Any, ids: Any, states: Mapping[str, Any]) -> dict[str, Any]:
+    """What a decoder of several streams gives: "hidden" and "decoder.0" of the words, "ahead" and "ahead.decoder.0" of the others; its head
+    of the first of them, and "lm_ahead" of the rest, one after another."""
+    out = {name: run("first_stream", "", a, ids) for name, a in states.items()}
+    out |= {f"ahead.{name}": run("other_streams", "", a, ids) for name, a in states.items()}
+    out["hidden"], out["ahead"] = run("first_stream", "", x, ids), run("other_streams", "", x, ids)
+    for name, found in heads_of(spec).items():
+        if found.kind == "lm":
+            given = {name: run("first_stream", "", out["ahead"], ids)}
+            given |= {f"{name}_ahead": run("other_streams", "", out["ahead"], ids)} if ahead.streams(spec) > 1 else {}
+            out |= {n: run("lm", found.path, a, table, activation=str(spec.own(name, "activation"))) for n, a in given.items()}
+    return out
+
+
+def marks(run: Run, spec: Spec, ids: Any, said: Any) -> Any:
+    """Which positions all see, and which see all, [batch, position]: as it is said, else as a head wants it; None where there are none."""
+    if not spec.traits.marks:
+        return None
+    how = next((how for head, how in spec.traits.marks.items() if head in heads_of(spec)), "")
+    return run("marked", "", ids, *((said,) if said is not None else ()), how=how) if how or said is not None else None
 
 
 def attends(spec: Spec, block: str) -> bool:
@@ -294,7 +347,7 @@ def _stack(
         if i in lends and not second:
             lent[i] = run("lent", path, x, *more)
         options = dict(mixing) if spec.has(f"{path}.state") else {}
-        options |= {"entities": mixing["entities"]} if "entities" in mixing else {}
+        options |= {n: mixing[n] for n in ("entities", "further") if n in mixing and not second}
         options |= {"keys": lent[at["keys"]]} if "keys" in at else {}
         options |= {"ids": ids} if spec.has(f"{path}.moe.table") else {}
         options |= {"own": own} if own is not None and not second else {}

@@ -16,7 +16,7 @@ import keras
 
 from ..errors import UnsupportedError
 from .blocks import LOWEST
-from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
+from .flow import GIVEN, ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec, from_json, to_json
 
 if TYPE_CHECKING:
@@ -208,8 +208,31 @@ class Part(NodeLayer):
         self.frozen_names = sorted(frozen)
         super().__init__(spec, role, path, arrays or {}, frozenset(frozen), **options)
 
+    def compute_output_spec(self, *args: Any, role: str = "", **options: Any) -> Any:
+        """Keras traces a layer to find the shape of what it gives. Of blocks that have the same parameters and are given the same, as most
+        of a model's are, one is traced."""
+        given = (*args, *(options[n] for n in sorted(options)))
+        outlines = self.__dict__.get("outlines")
+        said = {"role": role} if role else {}
+        if outlines is None or (role or self.role) != "block":
+            return super().compute_output_spec(*args, **said, **options)
+        own = tuple((leaf.path[len(self.place) :], leaf.kind, leaf.params) for leaf in self.spec.leaves)
+        key = (own, tuple(sorted(options)), repr(_outline(given)))
+        if key not in outlines:
+            outlines[key] = super().compute_output_spec(*args, **said, **options)
+        return keras.KerasTensor(outlines[key].shape, outlines[key].dtype)
+
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "spec": to_json(self.spec), "role": self.role, "path": self.place, "frozen": list(self.frozen_names)}
+
+
+def _outline(value: Any) -> Any:
+    """What a shape depends on: shapes and types of tensors, in their order."""
+    if isinstance(value, Mapping):
+        return {k: _outline(value[k]) for k in sorted(value)}
+    if isinstance(value, (tuple, list)):
+        return [_outline(v) for v in value]
+    return (tuple(value.shape), str(value.dtype)) if hasattr(value, "shape") else value
 
 
 class Scope:
@@ -256,6 +279,7 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
     is [batch, query, key].
     """
     made: dict[str, Part] = {}
+    outlines: dict[object, keras.KerasTensor] = {}
     count: dict[str, int] = {}
 
     def run(role: str, path: str, *args: Any, **options: Any) -> Any:
@@ -264,6 +288,7 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
             count[role] = count.get(role, 0) + 1
             name = path or (role if count[role] == 1 else f"{role}_{count[role]}")
             part = Part(spec, role, path, arrays=arrays, name=name)
+            part.__dict__["outlines"] = outlines  # plain data: nothing to track
             if path:
                 made[path] = part
         return part(*args, **options) if part.role == role else part(*args, role=role, **options)
@@ -277,8 +302,10 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
     if spec.has("entity_embeddings"):
         for name in ("entity_ids", "entity_attention_mask", "entity_token_type_ids", "entity_position_ids"):
             inputs[name] = keras.Input((None, None) if "position" in name else (None,), dtype="int32", name=name, optional=True)
+    if spec.traits.marks:
+        inputs["global_attention_mask"] = keras.Input((None,), dtype="int32", name="global_attention_mask", optional=True)
     every = flow(run, spec, inputs, application)
-    wanted = {k: v for k, v in every.items() if k in ("hidden", "encoder", "entities") or k in heads_of(spec)}
+    wanted = {k: v for k, v in every.items() if k in GIVEN or k in heads_of(spec)}
     model = keras.Model(inputs, wanted, name=spec.architecture.replace("-", "_"))
     model.__dict__.update(spec=spec, application=application, traced=keras.Model(inputs, every))
     return model

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..configuration.text_settings import text_place
 from ..errors import UndecidedError, UnsupportedError
 from ..graph.evidence import refuse_doubt
+from ..graph.sentence import names as module_weights
+from ..graph.sentence import runnable
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
@@ -63,6 +65,8 @@ class Spec(NamedTuple):
 
     def eps(self, leaf: Leaf) -> float:
         """What a norm adds to the variance."""
+        if leaf.group == "sentence":
+            return 1e-5
         if leaf.path.endswith((".query_a_norm", ".latent_norm", ".indexer.key_norm")):
             return float(str(self.traits.latent_eps))
         if leaf.path.endswith(".state.norm") and self.traits.mixer_eps is not None:
@@ -73,8 +77,8 @@ class Spec(NamedTuple):
         return float(str(self.own(leaf.group, "norm_eps")))
 
     def layer(self, number: int) -> Mapping[str, Any]:
-        """What sets a decoder's layer apart (see layers.py)."""
-        return self.traits.layers[number] if self.traits.layers else {"window": 0, "rotary": ""}
+        """What sets a layer of the first stack apart (see layers.py). A second stack may have more."""
+        return self.traits.layers[number] if number < len(self.traits.layers) else {"window": 0, "rotary": ""}
 
     def own(self, group: str, field: str) -> object:
         """A trait of a head's own, where the configuration says one; else what the blocks have."""
@@ -372,7 +376,21 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
             for at in combinations(*(range(counts.get(count_name(h), 0)) for h in holders)):
                 present.add(expand(p, dict(zip(holders, at, strict=True))))
     have = subject.graph.groups | subject.tied_groups
-    return _as_named(make_spec(arch, sizes, counts, values, have if groups is None else groups, present), subject)
+    spec = _as_named(make_spec(arch, sizes, counts, values, have if groups is None else groups, present), subject)
+    return _with_sentence(spec, subject)
+
+
+def _with_sentence(spec: Spec, subject: Subject) -> Spec:
+    """The spec with the modules that make a sentence's embedding, where the folder has such. UndecidedError for what does not run."""
+    found = runnable(subject)
+    if found is None:
+        return spec
+    by: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    for name, shape in module_weights(found):
+        by.setdefault(name.rpartition(".")[0], []).append((name.rpartition(".")[2], shape))
+    kinds = {f"sentence.{i}": "linear" if m.kind == "Dense" else "norm" for i, m in enumerate(found.modules)}
+    leaves = tuple(Leaf(path, kinds[path], tuple(params), "sentence") for path, params in by.items())
+    return spec._replace(leaves=spec.leaves + leaves, traits=spec.traits._replace(sentence=tuple(m.does for m in found.modules)))
 
 
 def _class_of(subject: Subject) -> Class | None:

@@ -216,7 +216,7 @@ def summary_of(
     if spec.has("entity_embeddings"):
         inputs["entity_ids"] = Shape(("batch", "entities"), "entity_ids")
     outputs = flow(run, spec, inputs, application)
-    for name in ("hidden", *(("entities",) if "entities" in outputs else ()), *heads_of(spec)):
+    for name in ("hidden", *(n for n in ("entities", "sentence") if n in outputs), *heads_of(spec)):
         found = outputs.get(name)
         if isinstance(found, Shape):
             edges.append((found.origin, f"{name} output", found.shape))
@@ -239,6 +239,12 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (first[0], "length and entities", *first[2:])
     if role == "joined_mask":
         return (first[0], "length and entities")
+    if role == "sentence":
+        return (first[0], _sentence_width(spec, first[-1]))
+    if role == "streams_ahead":
+        return (first[0], "target in every stream", *first[2:])
+    if role in ("first_stream", "other_streams"):
+        return (first[0], args[1].shape[1] if role == "first_stream" else "target ahead", *first[2:])
     if role == "indexed":
         return ("batch", 1, first[1], first[1])
     if role == "by_layer":
@@ -251,6 +257,10 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (*first[:-1], spec.sizes["inputs" if spec.traits.streams == "altup" else "streams"], first[-1])
     if role == "gathered":
         return (*first[:-2], first[-1])
+    if role == "marked":
+        return first
+    if role == "side":
+        return (first[0], spec.heads, first[1], "blocks")
     if role == "visible":
         rule = options.get("application", "encoder")
         return ("batch", 1, 1 if rule == "encoder" else first[1], args[1].shape[-1] if isinstance(args[1], Shape) else first[1])
@@ -284,3 +294,12 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (*first[:-1], leaves[path if path in leaves else f"{path}.decoder"]["weight"][0])
     width = leaves[path if path in leaves else f"{path}.output"]["weight"][0]
     return (*first[:-1], width) if role == "linear" else (first[0], width)
+
+
+def _sentence_width(spec: Spec, width: Any) -> Any:
+    """How many numbers a sentence's embedding has, of hidden states of `width`."""
+    leaves = {leaf.path: dict(leaf.params) for leaf in spec.leaves}
+    for i, step in enumerate(spec.traits.sentence):
+        word, *more = step.split()
+        width = width * len(more) if word == "pool" else leaves[f"sentence.{i}"]["weight"][0] if word == "dense" else width
+    return width

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .flow import ROLE_OF_NAME, ROLES, flow, heads_of
+from .flow import GIVEN, ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec
 
 if TYPE_CHECKING:
@@ -284,8 +284,11 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
-class Entities(TypedDict, total=False):
-    """What a model that reads entities beside words is given of them: [batch, entity], of their positions [batch, entity, place]."""
+class Further(TypedDict, total=False):
+    """What some models are given besides. Of entities that are read beside words: [batch, entity], of their positions [batch, entity,
+    place]; of positions that all see and that see all: [batch, position]."""
+
+    global_attention_mask: Tensor
 
     entity_ids: Tensor
     entity_attention_mask: Tensor
@@ -345,16 +348,16 @@ class TransformerModel(nn.Module):
         decoder_attention_mask: Tensor | None = None,
         *,
         trace: bool = False,
-        **entities: Unpack[Entities],
+        **further: Unpack[Further],
     ) -> dict[str, Tensor]:
-        if unknown := entities.keys() - Entities.__annotations__.keys():
+        if unknown := further.keys() - Further.__annotations__.keys():
             raise TypeError(f"forward() got an unexpected keyword argument {min(unknown)!r}")
         inputs = {
             "input_ids": input_ids, "token_type_ids": token_type_ids, "attention_mask": attention_mask, "position_ids": position_ids,
-            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask, **entities,
+            "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask, **further,
         }  # fmt: skip
         out = flow(self.run, self.spec, inputs, self.application)
-        return out if trace else {k: v for k, v in out.items() if k in ("hidden", "encoder", "entities") or k in self.spec.traits.heads}
+        return out if trace else {k: v for k, v in out.items() if k in GIVEN or k in self.spec.traits.heads}
 
 
 def make_leaf(leaf: Leaf, spec: Spec) -> nn.Module:

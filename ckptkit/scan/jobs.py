@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from .._typing import NamedTuple
-from ..errors import CancelledError
 from ..tensors import DTYPES, Check, Extent, StoredTensor
 
 PIECE = 2 << 20  # bytes read at once: with smaller pieces two threads wait for each other between calls
 PART = 16 << 20  # bytes of a tensor without checksum that one thread takes
 SAMPLE = 64 << 10  # bytes of each of the runs that a sample is made of
-
-
-class Watch:
-    """Who is told how far a pass is, and asked whether it is to go on. Called by several threads."""
-
-    def __init__(self, progress: Callable[[int, int], object] | None = None, cancelled: Callable[[], bool] | None = None) -> None:
-        self._progress, self._cancelled = progress, cancelled
-        self._done = self.total = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, nbytes: int) -> None:
-        """So many further bytes are done. Raises CancelledError."""
-        if self._cancelled is not None and self._cancelled():
-            raise CancelledError("cancelled")
-        if self._progress is not None:
-            with self._lock:
-                self._done += nbytes
-                self._progress(min(self._done, self.total), self.total)
 
 
 class Run(NamedTuple):

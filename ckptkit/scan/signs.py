@@ -8,6 +8,7 @@ kept. A sign is never a finding: the rules in `inferred` read the bytes again wh
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..support.arrays import distinct, how_many
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,24 +71,26 @@ class Tracker:
         self.keys += other.keys
         self.blocks += other.blocks
 
-    def take(self, unsigned: NDArray[Any], start: int) -> None:
-        """The elements from `start` on, as unsigned integers of their bits."""
+    def take(self, unsigned: NDArray[Any], start: int, known: tuple[int, float] | None = None) -> None:
+        """The elements from `start` on, as unsigned integers of their bits. `known`: the bits that are set in some of them and the sum
+        of squares, where a pass over them has told already.
+        """
         import numpy as np
 
         size = unsigned.itemsize
         x = _floats(unsigned, self._dtype)
         if x is not None:
             with np.errstate(all="ignore"):
-                self.squares += float(np.dot(x, x))
+                self.squares += known[1] if known is not None and size == 4 else float(np.dot(x, x))
             self.counted += len(x)
         if self.bits & 1 == 0 and self.bits >= 0:
-            self.bits |= int(np.bitwise_or.reduce(unsigned[:_SAMPLE]))
-            if self.bits & 0xFF == 0:
+            self.bits |= known[0] if known is not None else int(np.bitwise_or.reduce(unsigned[:_SAMPLE]))
+            if known is None and self.bits & 0xFF == 0:
                 self.bits |= int(np.bitwise_or.reduce(unsigned))
         if self.levels is not None:
-            seen = np.unique(unsigned[: 4 * LEVELS])
+            seen, _ = distinct(unsigned[: 4 * LEVELS])
             if len(seen) <= LEVELS:
-                seen = np.unique(unsigned)
+                seen, _ = distinct(unsigned)
             self.levels = None if len(seen) > LEVELS else self.levels | set(seen.tolist())
             if self.levels is not None and len(self.levels) > LEVELS:
                 self.levels = None
@@ -126,14 +129,13 @@ class Tracker:
 
     def _coarse(self, unsigned: NDArray[Any], start: int) -> None:
         """Whether the first whole row of the piece holds few distinct numbers for its length."""
-        import numpy as np
 
         if self.coarse and not self.coarse[-1]:
             return  # one row of many numbers is enough
         first = -start % self._columns if self._columns else 0
         if self._columns >= WIDE and first + self._columns <= len(unsigned):
             row = unsigned[first : first + min(self._columns, _SAMPLE)]
-            distinct = len(np.unique(row))
+            distinct = how_many(row)
             self.coarse.append(1 < distinct < 0.8 * len(row))
 
     def _row_keys(self, unsigned: NDArray[Any], start: int) -> None:

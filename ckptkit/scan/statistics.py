@@ -14,62 +14,23 @@ from __future__ import annotations
 
 import threading
 from functools import cache
-from math import fsum, sqrt
+from math import fsum
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..support.arrays import numpy_dtype
+from ..support.kernels import kernels
 from ..tensors import DTYPES, TensorSpec
+from .figures import CLASSES, FIRST, Statistics, figures, nothing, of_classes, of_sorted
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import numpy as np
     from numpy.typing import NDArray
 
-PERCENTS = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
-BINS = 64
 BLOCK = 1 << 16  # elements at once: their float64 stay in the second cache
 SMALL = 1 << 16  # elements of a tensor that is held until it is complete, and sorted
 PATTERNS = 1 << 16
-FIRST = 14  # bits of a float32 that wider values are counted by: sign, exponent, five of the fraction
-CLASSES = 1 << FIRST
-
-
-class Histogram(NamedTuple):
-    """How many elements lie in each of the equal bins from `low` to `high` (the last one holds `high`), and outside of them."""
-
-    low: float
-    high: float
-    counts: tuple[int, ...]
-    below: int
-    above: int
-
-
-class Statistics(NamedTuple):
-    """Figures of one tensor. Those of the finite elements are None, and there are no percentiles, where there is no finite element."""
-
-    elements: int  # that were looked at: all of them, unless the pass was sampled
-    minimum: float | None
-    maximum: float | None
-    mean: float | None
-    deviation: float | None
-    norm: float | None  # the Euclidean one; of what was looked at
-    nan: int
-    inf: int
-    zeros: int
-    rms: float | None
-    largest: float | None  # of the absolute values
-    percentiles: tuple[float, ...]  # at PERCENTS
-    histogram: Histogram | None
-
-    @property
-    def median(self) -> float | None:
-        return self.percentiles[PERCENTS.index(50.0)] if self.percentiles else None
-
-    def plain(self) -> dict[str, object]:
-        """The same as JSON data."""
-        out: dict[str, object] = {k: v if v is None or v - v == 0 else None for k, v in zip(self._fields[:11], self[:11], strict=True)}
-        out["percentiles"] = {f"{p:g}": v for p, v in zip(PERCENTS, self.percentiles, strict=False)}
-        out["histogram"] = None if self.histogram is None else {**self.histogram._asdict(), "counts": list(self.histogram.counts)}
-        return out
 
 
 class Running(Protocol):
@@ -138,10 +99,10 @@ class _Small:
         self._parts.sort(key=lambda part: part[0])
         whole = np.concatenate([x for _, x, times in self._parts for _ in range(times)]) if self._parts else np.empty(0)
         stored = decoded(self._dtype, whole)
-        x: NDArray[Any] = stored.astype(np.float64)
         nan = inf = 0
-        zeros = len(x) - int(np.count_nonzero(x))
         with np.errstate(all="ignore"):
+            x: NDArray[Any] = stored.astype(np.float64)
+            zeros = len(x) - int(np.count_nonzero(x))
             total = float(x.sum())
             if total - total != 0:
                 finite = np.isfinite(x)
@@ -149,70 +110,23 @@ class _Small:
                 inf = len(x) - nan - int(np.count_nonzero(finite))
                 x = x[finite]
             if not len(x):
-                return _nothing(self.count, nan, inf)
-            mean = _mean(x)
+                return nothing(self.count, nan, inf)
+            mean = mean_of(x)
             off = x - mean
             m2 = float(np.dot(off, off))
         x.sort()
         whole_numbers = stored.dtype.kind in "iu"
         low, high = (int(stored.min()), int(stored.max())) if whole_numbers else (float(x[0]), float(x[-1]))
-        return _figures(self.count, (nan, inf, zeros), (low, high), (len(x), mean, m2), *_of_sorted(x, None))
+        return figures(self.count, (nan, inf, zeros), (low, high), (len(x), mean, m2), *of_sorted(x, None))
 
 
-def _mean(x: NDArray[Any]) -> float:
+def mean_of(x: NDArray[Any]) -> float:
     """The mean of finite numbers, also where their sum is none."""
     import numpy as np
 
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # partial sums may be infinities of both signs
         total = float(x.sum())
     return total / len(x) if total - total == 0 else float((x / len(x)).sum())
-
-
-def _nothing(elements: int, nan: int, inf: int) -> Statistics:
-    return Statistics(elements, None, None, None, None, None, nan, inf, 0, None, None, (), None)
-
-
-def _figures(
-    elements: int,
-    counts: tuple[int, int, int],
-    ends: tuple[float, float],
-    moments: tuple[int, float, float],
-    percentiles: tuple[float, ...],
-    histogram: Histogram,
-) -> Statistics:
-    (nan, inf, zeros), (low, high), (n, mean, m2) = counts, ends, moments
-    variance = max(m2, 0.0) / n
-    rms = sqrt(variance + mean * mean)
-    return Statistics(
-        elements, low, high, mean, sqrt(variance), rms * sqrt(n), nan, inf, zeros, rms, max(abs(low), abs(high)), percentiles, histogram
-    )
-
-
-def _range(low: float, high: float, inner: tuple[float, float]) -> tuple[float, float]:
-    """From where to where a histogram goes: over everything, or, where few elements lie far out, what holds nearly all of the others."""
-    a, b = inner
-    wide = b - a
-    return (low if low >= a - wide else a - wide / 4), (high if high <= b + wide else b + wide / 4)
-
-
-def _of_sorted(x: NDArray[Any], times: NDArray[Any] | None) -> tuple[tuple[float, ...], Histogram]:
-    """Percentiles (between two elements in proportion) and histogram of sorted numbers, each of which occurs `times` times."""
-    import numpy as np
-
-    upto = np.arange(1, len(x) + 1) if times is None else np.cumsum(times)
-    n = int(upto[-1])
-    ranks = np.array(PERCENTS) / 100 * (n - 1)
-    first = np.floor(ranks)
-    a, b = x[np.searchsorted(upto, first, "right")], x[np.searchsorted(upto, np.minimum(first + 1, n - 1), "right")]
-    at = a + (b - a) * (ranks - first)
-    percentiles = tuple(at.tolist())
-    low, high = _range(float(x[0]), float(x[-1]), (percentiles[0], percentiles[-1]))
-    if not low < high or (high - low) / BINS == 0 or high - low == float("inf"):
-        return percentiles, Histogram(low, high, (n,), 0, 0)
-    before = np.concatenate(([0], upto))
-    edges = np.linspace(low, high, BINS + 1)
-    cut = before[np.concatenate((np.searchsorted(x, edges[:-1], "left"), [np.searchsorted(x, edges[-1], "right")]))]
-    return percentiles, Histogram(low, high, tuple(np.diff(cut).tolist()), int(cut[0]), n - int(cut[-1]))
 
 
 # --- types of 8 and 16 bits: every pattern counted ------------------------------------------------------------------
@@ -243,6 +157,10 @@ class _Narrow:
     def take(self, x: NDArray[Any], start: int, times: int = 1) -> None:
         self.count += len(x) * times
         bits = x.view(f"<u{x.dtype.itemsize}")
+        native = kernels()
+        if native is not None and times == 1 and bits.flags.c_contiguous:
+            native.count(bits, self._seen, bits.itemsize)
+            return
         if bits.itemsize == 1 and len(bits) >= PATTERNS:  # two at once: half as many to count
             pairs = _patterns(bits[: len(bits) & ~1].view("<u2")).reshape(256, 256)
             self._seen += (pairs.sum(0) + pairs.sum(1)) * times
@@ -262,14 +180,14 @@ class _Narrow:
         zeros = int(self._seen[means == 0].sum())
         order = order[self._seen[order] > 0]
         if not len(order):
-            return _nothing(self.count, nan, inf)
+            return nothing(self.count, nan, inf)
         x, times = means[order], self._seen[order]
         n = int(times.sum())
         mean = fsum((x * times).tolist()) / n
         m2 = float(np.dot(np.square(x - mean), times.astype(np.float64)))
         whole = DTYPES[self._dtype].kind in ("int", "uint", "bool")
         low, high = (int(x[0]), int(x[-1])) if whole else (float(x[0]), float(x[-1]))
-        return _figures(self.count, (nan, inf, zeros), (low, high), (n, mean, m2), *_of_sorted(x, times))
+        return figures(self.count, (nan, inf, zeros), (low, high), (n, mean, m2), *of_sorted(x, times))
 
 
 def _patterns(bits: NDArray[Any]) -> NDArray[Any]:
@@ -299,6 +217,16 @@ def _scratch() -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float3
     return made
 
 
+def _class_counts() -> NDArray[np.uint32]:
+    """Four times the counts of CLASSES, zero, that a thread keeps."""
+    import numpy as np
+
+    kept: NDArray[np.uint32] | None = getattr(_local, "counts", None)
+    if kept is None:
+        kept = _local.counts = np.zeros(4 * CLASSES, np.uint32)
+    return kept
+
+
 # --- wider types: moments, and how often their first bits occur ---------------------------------------------------------
 
 
@@ -324,6 +252,12 @@ class _Wide:
 
     def take(self, x: NDArray[Any], start: int, times: int = 1) -> None:
         self.count += len(x) * times
+        native = kernels() if self._dtype == "F32" and x.flags.c_contiguous else None
+        if native is not None:
+            parts = self._compiled(native, x, start, times)
+            if parts:
+                self._parts.append(_joined(parts))
+            return
         parts = [
             p
             for at in range(0, len(x), BLOCK)
@@ -331,6 +265,36 @@ class _Wide:
         ]
         if parts:
             self._parts.append(_joined(parts))
+
+    def _compiled(self, native: ModuleType, x: NDArray[Any], start: int, times: int) -> list[_Part]:
+        """The same as `_block` for each block, by a compiled loop where every element is finite."""
+        import numpy as np
+
+        parts = []
+        counts = _class_counts()
+        for at in range(0, len(x), BLOCK):
+            block = x[at : at + BLOCK]
+            tiny = int(counts[:: CLASSES // 2].sum())
+            found = native.figures(block, counts)
+            if found is None:
+                part = self._block(block, start + at, times)
+                if part is not None:
+                    parts.append(part)
+                continue
+            low, high, total, squares = found
+            if int(counts[:: CLASSES // 2].sum()) != tiny:
+                self._zeros += (len(block) - int(np.count_nonzero(block))) * times
+            self._extend(low, high)
+            mean = total / len(block)
+            square = mean * mean * len(block)
+            m2 = squares - square
+            if not m2 > square / 100:
+                m2 = native.spread(block, mean)
+            parts.append(_Part(start + at, len(block) * times, mean, m2 * times))
+        seen = counts.reshape(4, CLASSES).sum(0, dtype=np.int64)
+        self._seen += seen if times == 1 else seen * times
+        counts[:] = 0
+        return parts
 
     def _block(self, x: NDArray[Any], start: int, times: int) -> _Part | None:
         import numpy as np
@@ -357,7 +321,7 @@ class _Wide:
             if seen[0] or seen[CLASSES // 2]:
                 self._zeros += (len(x) - int(np.count_nonzero(x))) * times
             self._seen += seen if times == 1 else seen * times
-            mean = _mean(wide) if total - total != 0 else total / len(x)
+            mean = mean_of(wide) if total - total != 0 else total / len(x)
             square = mean * mean * len(x)
             m2 = float(np.dot(wide, wide)) - square
             if not m2 > square / 100:  # too much of it has cancelled, or overflowed
@@ -380,11 +344,11 @@ class _Wide:
 
     def result(self) -> Statistics:
         if self._ends is None:
-            return _nothing(self.count, self._nan, self._inf)
+            return nothing(self.count, self._nan, self._inf)
         whole = _joined(sorted(self._parts))
-        percentiles, histogram = _of_classes(self._seen, self._ends)
+        percentiles, histogram = of_classes(self._seen, self._ends)
         counts = self._nan, self._inf, self._zeros
-        return _figures(self.count, counts, self._ends, (whole.n, whole.mean, whole.m2), percentiles, histogram)
+        return figures(self.count, counts, self._ends, (whole.n, whole.mean, whole.m2), percentiles, histogram)
 
 
 def _joined(parts: list[_Part]) -> _Part:
@@ -396,44 +360,3 @@ def _joined(parts: list[_Part]) -> _Part:
         m2 += p.m2 + off * off * (n / both * p.n)
         n = both
     return _Part(parts[0].start, n, fsum(p.mean * (p.n / n) for p in parts), m2)
-
-
-@cache
-def _borders() -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The first bits of a float32 in the order of their numbers, and from where to where the numbers go that begin with them."""
-    import numpy as np
-
-    half = np.arange(CLASSES // 2, dtype=np.uint32)
-    with np.errstate(all="ignore"):
-        near = (half << np.uint32(32 - FIRST)).view(np.float32).astype(np.float64)
-        far = np.append(near[1:], np.nan)
-    near, far = (np.where(np.isfinite(v), v, np.inf) for v in (near, far))
-    order = np.concatenate((half[::-1] + CLASSES // 2, half))
-    return order.astype(np.intp), np.concatenate((-far[::-1], near)), np.concatenate((-near[::-1], far))
-
-
-def _of_classes(seen: NDArray[Any], ends: tuple[float, float]) -> tuple[tuple[float, ...], Histogram]:
-    """Percentiles and histogram of numbers that lie evenly between the borders of their classes, and between the ends."""
-    import numpy as np
-
-    order, near, far = _borders()
-    held = seen[order] > 0
-    times = seen[order][held]
-    low, high = float(ends[0]), float(ends[1])
-    a, b = np.clip(near[held], low, high), np.clip(far[held], low, high)
-    upto = np.cumsum(times)
-    n = int(upto[-1])
-    ranks = np.array(PERCENTS) / 100 * (n - 1)
-    i = np.searchsorted(upto, ranks, "right")
-    share = (ranks - (upto[i] - times[i]) + 0.5) / times[i]
-    percentiles = tuple((a[i] + (b[i] - a[i]) * np.clip(share, 0, 1)).tolist())
-    left, right = _range(low, high, (percentiles[0], percentiles[-1]))
-    if not left < right or (right - left) / BINS == 0 or right - left == float("inf"):
-        return percentiles, Histogram(left, right, (n,), 0, 0)
-    edges = np.linspace(left, right, BINS + 1)
-    cut = np.rint(np.interp(edges, np.stack((a, b), 1).reshape(-1), np.stack((upto - times, upto), 1).reshape(-1))).astype(np.int64)
-    if left == low:
-        cut[0] = 0
-    if right == high:
-        cut[-1] = n
-    return percentiles, Histogram(left, right, tuple(np.diff(cut).tolist()), int(cut[0]), n - int(cut[-1]))

@@ -19,13 +19,16 @@ from ..findings import Finding
 from ..limits import using
 from ..support.arrays import numpy_dtype
 from ..support.files import LINE, checksum, in_line, memory
+from ..support.kernels import kernels
+from ..support.progress import Watch
 from ..support.threads import on_threads
 from ..tensors import DTYPES, Check, StoredTensor
 from . import jobs as planned
 from .chunks import chunks
-from .jobs import Job, Watch, item_size, lies_in_runs, plan, sampled
+from .figures import Statistics
+from .jobs import Job, item_size, lies_in_runs, plan, sampled
 from .signs import Signs, Tracker
-from .statistics import Running, Statistics, has_statistics, running
+from .statistics import Running, has_statistics, mean_of, running
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -323,18 +326,26 @@ def _take(tally: _Tally, piece: memoryview, dtype: str, start: int) -> None:
     signed = np.frombuffer(piece, f"<i{size}")
     unsigned: NDArray[Any] = signed.view(f"<u{size}")
     sign = 1 << (8 * size - 1)
-    high, low = int(signed.max()), int(unsigned.max())
+    native = kernels() if size in (2, 4) else None
+    found: tuple[int, float] | None = None  # the bits that are set somewhere, the sum of squares
+    if native is not None:
+        high, low, bits, constant, squares = native.tally(piece, size)
+        found = bits, squares
+    else:
+        high, low, constant = int(signed.max()), int(unsigned.max()), True
     top = max(high, low - sign, 0)
     if tally.head is None:
         tally.head = int(unsigned[0])
-    if tally.constant:
+    if native is not None:
+        tally.constant = tally.constant and constant and int(unsigned[0]) == tally.head
+    elif tally.constant:
         head = np.uint64(tally.head).astype(unsigned.dtype)
         tally.constant = bool(unsigned[-1] == head and unsigned[len(unsigned) // 2] == head and (unsigned == head).all())
     if top >= limit:
         top = _bad(tally, unsigned, dtype, start)
     tally.top = max(tally.top, top)
     tally.count += len(signed)
-    tally.tracker.take(unsigned, start)
+    tally.tracker.take(unsigned, start, found)
 
 
 def _bad(tally: _Tally, unsigned: NDArray[Any], dtype: str, start: int) -> int:
@@ -356,10 +367,11 @@ def _bad(tally: _Tally, unsigned: NDArray[Any], dtype: str, start: int) -> int:
 def _detail(tally: _Tally, piece: memoryview, tensor: StoredTensor) -> None:
     import numpy as np
 
-    x = np.frombuffer(piece, numpy_dtype(tensor.spec.dtype)).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of NaNs that are not quiet
+        x = np.frombuffer(piece, numpy_dtype(tensor.spec.dtype)).astype(np.float64)
     x = x[np.isfinite(x)]
     if len(x):
-        tally.mean, tally.negative = float(x.mean()), float((x < 0).mean())
+        tally.mean, tally.negative = mean_of(x), float((x < 0).mean())
 
 
 def _values(tensor: StoredTensor, t: _Tally) -> Values:

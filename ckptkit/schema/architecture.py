@@ -47,6 +47,7 @@ class Architecture:
         required: Sequence[str] = (),
         kinds: Mapping[str, Callable[[Mapping[str, object]], Sequence[bool] | None]] | None = None,
         idle: Sequence[str] = (),
+        by_count: Sequence[str] = (),
         by_layer: Mapping[str, Callable[[Mapping[str, object]], Sequence[int] | None]] | None = None,
     ) -> None:
         self.name = name
@@ -70,6 +71,7 @@ class Architecture:
         self.asked = frozenset(required)  # canonical values that are never assumed besides those that the traits name
         # a switch of each layer ("moe@layer"), or one that no single key of a configuration says -> how it stands by the canonical values
         self.kinds = dict(kinds or {})
+        self.by_count = tuple(by_count)  # kinds that follow from the number of layers alone, whatever a configuration says
         self.idle = tuple(idle)  # kinds whose tensors layers of the other kind may hold too: the model does not use them there
         self.by_layer = dict(by_layer or {})  # axis of a size in each layer -> these sizes by the canonical values, where no key lists them
         self._tables: dict[str, Table] = {}
@@ -136,6 +138,15 @@ class Architecture:
     def layer_kinds(self) -> tuple[str, ...]:
         """The switches that the tensors decide for each layer: "moe@layer"."""
         return tuple(s for s in self._switches if "@" in s)
+
+    @cached_property
+    def one_sided(self) -> Mapping[str, bool]:
+        """The switches of which one side alone has parameters, and which side: where none of these is there, it may well stand the other
+        way."""
+        sides: dict[str, set[bool]] = {}
+        for word in {w for p in self.params.values() for w in p.words}:
+            sides.setdefault(word.removeprefix("not "), set()).add(not word.startswith("not "))
+        return {s: next(iter(on)) for s, on in sides.items() if len(on) == 1}
 
     @cached_property
     def _switches(self) -> tuple[str, ...]:

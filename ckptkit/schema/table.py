@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 
@@ -173,6 +173,18 @@ class Table:
             else:
                 return Match(row, tuple((at | dict(fixed)).items()))
         return None
+
+    def matches(self, pattern: str, numbers: Iterable[tuple[str, ...]], prefix: str) -> list[Match | None]:
+        """`match` of many names of one pattern."""
+        first = self.match(pattern, next(iter(numbers), ()), prefix)
+        ready = self._ready[prefix, pattern]
+        if first is None or len(ready) > 1 or not ready[0][2]:
+            return [self.match(pattern, each, prefix) for each in numbers]
+        row, _, _, _, places = ready[0]
+        new, known = tuple.__new__, places.get
+        return [
+            new(Match, (row, at)) if (at := known(each)) is not None else self.match(pattern, each, prefix) for each in numbers
+        ]
 
     def _alternative(self, row: Row, slots: tuple[str, ...]) -> _Alternative:
         """A row with its slots; these as (placeholder, literal) if each is a literal or a plain placeholder that is met once; the

@@ -7,13 +7,14 @@ digits; 20,000 stored names have a few dozen patterns, which is what recognising
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 _PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?(!?)\}")
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBERS = re.compile(r"([0-9]+)")
 _OWN = "＃"  # stands in a pattern for a "#" of the name's own: no template has it, so "layer.1#" is no layer
+_TO_BLANKS = {c: " " for c in range(128) if chr(c) not in "0123456789"}
 _TO_MARKS = str.maketrans("0123456789#", "##########" + _OWN)
 
 
@@ -31,7 +32,7 @@ def expand(template: str, at: Mapping[str, int], counts: Mapping[str, int] = {})
     Where a naming numbers other things along with the layers, {layer*7+6} is that number, and {#layer*7+7} the one after the
     last layer, told by `counts` ({"layers": 12}). {group!} is not written: there is one group, 0.
     """
-    text, holders = _format(template)
+    text, holders = format_of(template)
     if len(holders) == 1:
         return text % at[holders[0]]
     if holders:
@@ -40,7 +41,7 @@ def expand(template: str, at: Mapping[str, int], counts: Mapping[str, int] = {})
 
 
 @cache
-def _format(template: str) -> tuple[str, tuple[str, ...]]:
+def format_of(template: str) -> tuple[str, tuple[str, ...]]:
     """A template of plain placeholders as a format for the % operator, ten times as quick, and what goes into it; ("", ()) for another."""
     found = list(_PLACEHOLDER.finditer(template))
     if not found or any(any(m.group(1, 3, 4, 5, 6)) for m in found):
@@ -106,6 +107,26 @@ def reduce_names(names: Iterable[str]) -> dict[str, str]:
     """Every stored name with its pattern."""
     every = list(names)
     return dict(zip(every, patterns_of(every), strict=True))
+
+
+def by_pattern(names: Sequence[str]) -> dict[str, list[int]]:
+    """Pattern -> the places of the names that reduce to it; both in order."""
+    out: dict[str, list[int]] = {}
+    for i, pattern in enumerate(patterns_of(names)):
+        if pattern in out:
+            out[pattern].append(i)
+        else:
+            out[pattern] = [i]
+    return out
+
+
+def numbers_of(names: Sequence[str], count: int) -> list[tuple[str, ...]]:
+    """The numbers of names that have `count` each, as they are written."""
+    if not count:
+        return [()] * len(names)
+    text = "\n".join(names)
+    numbers = iter(text.translate(_TO_BLANKS).split() if text.isascii() else _DIGITS.findall(text))
+    return list(zip(*[numbers] * count, strict=True))
 
 
 def tally(patterns: Iterable[str]) -> dict[str, int]:

@@ -46,9 +46,9 @@ class Traits(NamedTuple):
     scaled: object = True  # scores divided by the square root of the head's width
     scaled_by_layer: object = False  # and by the layer's number, from 1
     mask: str = "all"  # all | causal: what a position of the only stack may see besides padding
-    # learned | counted (after the padding index, padding not counted) | masked (counted by the mask, after `pad`) | relative (sinusoids) |
-    # disentangled (DeBERTa's) | bucketed | rotary | sinusoids (after `pad`) | counted_sinusoids (likewise,
-    # padding not counted) | waves (from 0) | xl (XLNet's) | none
+    # learned | offset (learned, after the row of padding) | counted (after the padding index, padding not counted) |
+    # masked (counted by the mask, after `pad`) | relative (sinusoids) | disentangled (DeBERTa's) | bucketed | rotary |
+    # sinusoids (after `pad`) | counted_sinusoids (likewise, padding not counted) | waves (from 0) | xl (XLNet's) | none
     positions: str = "learned"
     clamp: object = 0  # xl: distances are not told apart beyond it; 0 and less: all are
     distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
@@ -115,6 +115,11 @@ class Traits(NamedTuple):
     window: object = 0  # how many positions, its own among them, a position sees in layers that slide
     # past | chunk | around | radius: what came before it, what is in its own chunk, half of it on either side, that much on either side
     window_kind: str = "past"
+    global_block: object = 0  # how many positions a block has that is seen from everywhere (LongT5)
+    # head -> what it makes be seen by all and see all, where nothing is said of it: "first" position | "question": all before the token
+    # `sep` | "": none. A model that has this takes a global_attention_mask
+    marks: Mapping[str, str] = {}
+    sep: object = None
     # "block_sparse": beyond (5 + 2 block_count) block_size positions attention is to random blocks, which is not built here (BigBird)
     blocks: object = ""
     block_size: object = 0
@@ -136,6 +141,9 @@ class Traits(NamedTuple):
     limited: object = True  # whether they are (DeepSeek-V2 names a method: "greedy" is without)
     group_score: str = "two"  # two | best: a group counts by its two best experts, or its best
     least_sum: object = 0.0  # what weights are divided by is at least that
+    # how many tokens of a text an expert takes, the first of those that are sent to it; 0: all (Switch Transformers)
+    expert_capacity: object = 0
+    expert_loss: object = 0.0  # what share of what experts give is left out (NLLB-MoE)
     expert_limit: object = 0.0  # gate and up are cut off there
     # and then one is added to up, and the sigmoid of the gate is that of so many times it (gpt-oss); 0: neither, the gate is activated as
     # elsewhere (DeepSeek V4)
@@ -161,6 +169,7 @@ class Traits(NamedTuple):
     index_count: object = 0  # how many keys the indexer of a layer chooses for each query
     index_pairs: str = "half"  # and how its queries and keys are turned, as `pairs`
     runs_with: Mapping[str, tuple[object, ...]] = {}  # canonical value -> what it may be; with others it does not run here
+    sentence: tuple[str, ...] = ()  # resolved: what makes a sentence's embedding of the last hidden states (see `graph.sentence.Module`)
     layers: tuple[Mapping[str, object], ...] = ()  # resolved: what each layer sees and how it is turned (layers.py)
 
 
@@ -175,13 +184,13 @@ OPTIONS: dict[str, object] = {
     "logit_cap": 0.0, "score_scale": 0.0, "score_scale_of": 0.0, "attention_cap": 0.0, "clip": 0.0, "rotary_size": 0, "window": 0,
     "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1,
     "least_sum": 0.0,
-    "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
+    "expert_capacity": 0, "expert_loss": 0.0, "expert_limit": 0.0, "expert_slope": 1.0, "latent_eps": 1e-6, "limited": True,
     "router_noise": 0.0,
     "residual_depth": 0.0, "logit_width": 0.0, "unit_heads": False, "temperature": False, "temperature_floor": 1.0,
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
     "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0, "state_activation": None, "gate_late": False,
     "score_growth": 1.0,
-    "clamp": 0, "blocks": "", "block_size": 0, "block_count": 0,
+    "clamp": 0, "sep": None, "global_block": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
     "stream_active": 0, "stream_eps": 0.0, "stream_rounds": 1, "stream_scaled": True, "shared_layers": 0, "sparsity": None,
@@ -224,6 +233,7 @@ WORDS: dict[str, frozenset[str]] = {
     "positions": frozenset(
         (
             "learned",
+            "offset",
             "counted",
             "relative",
             "bucketed",

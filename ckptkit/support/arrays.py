@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._typing import TYPE_CHECKING
+from .._typing import TYPE_CHECKING, Any
 from ..errors import CorruptError, UnsupportedError
 from ..tensors import DTYPES, TensorSpec
 
@@ -40,3 +40,25 @@ def from_bytes(raw: bytes, spec: TensorSpec) -> NDArray[np.generic]:
         return np.frombuffer(raw, numpy_dtype(spec.dtype)).reshape(spec.shape)
     except ValueError:
         raise CorruptError(f"no array can have the shape {list(spec.shape)}") from None
+
+
+def distinct(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The distinct elements of a flat array of integers in order, and how often each occurs.
+
+    As numpy.unique, which imports numpy.ma (10 ms) and takes five times as long over a thousand elements.
+    """
+    import numpy as np
+
+    y = np.sort(x, axis=None)
+    if not len(y):
+        return y, np.empty(0, np.intp)
+    at = np.flatnonzero(np.concatenate(([True], y[1:] != y[:-1])))
+    return y[at], np.diff(np.append(at, len(y)))
+
+
+def how_many(x: NDArray[Any]) -> int:
+    """How many distinct elements a flat array of integers has."""
+    import numpy as np
+
+    y = np.sort(x, axis=None)
+    return int(np.count_nonzero(y[1:] != y[:-1])) + 1 if len(y) else 0

@@ -5,6 +5,7 @@ The forms lie above the results in the order of the folders, so they are looked 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 _FORMS = ".report.forms"
@@ -17,10 +18,22 @@ def text_of(what: str, result: object) -> str:
 
 
 def html_of(result: object) -> str:
-    """A `_repr_html_`: the text as it stands, in which nothing is markup."""
+    """A `_repr_html_`: the text as it stands, in which nothing is markup, without colours: a notebook's kernel says that its streams take
+    them."""
+    import re
     from html import escape
 
-    return f'<pre style="overflow-x: auto; line-height: 1.3">{escape(str(result))}</pre>'
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(result))
+    return f'<pre style="overflow-x: auto; line-height: 1.3">{escape(text)}</pre>'
+
+
+def table_html(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], below: str = "") -> str:
+    """A `_repr_html_` of rows, in which nothing is markup."""
+    from html import escape
+
+    head = "".join(f'<th style="text-align: left">{escape(h)}</th>' for h in headings)
+    body = "".join(f"<tr>{''.join(f'<td style=text-align:left>{escape(c)}</td>' for c in r)}</tr>" for r in rows)
+    return f"<div>{escape(title)}</div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><div>{escape(below)}</div>"
 
 
 def line(result: object, *facts: str) -> str:

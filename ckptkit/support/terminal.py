@@ -74,7 +74,8 @@ def shortened(text: str, most: int) -> str:
     """`text` in at most so many columns, with an ellipsis in its middle: names differ at both ends."""
     if len(text) <= most:
         return text
-    dots = "…" if "utf" in (getattr(sys.stdout, "encoding", None) or "").lower() else "~"
+    encoding = getattr(sys.stdout, "encoding", None) or getattr(sys.__stdout__, "encoding", None) or ""
+    dots = "…" if "utf" in encoding.lower() else "~"
     if most < 8:
         return text[: max(0, most - 1)] + dots
     tail = (most - 1) // 2

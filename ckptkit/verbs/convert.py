@@ -48,7 +48,7 @@ class Conversion(NamedTuple):
         return line(self, self.plan.target, f"{len(self.findings)} findings", "dry run" if self.result is None else "written")
 
     def __str__(self) -> str:
-        return text_of("conversion", self)
+        return text_of("plan" if self.result is None else "conversion", self)
 
     def _repr_html_(self) -> str:
         return html_of(self)

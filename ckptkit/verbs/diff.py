@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +21,9 @@ from ..graph.contradicted import contradicted
 from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..support.arrays import numpy_dtype
+from ..support.kernels import kernels
 from ..support.name_text import natural
+from ..support.progress import Watch
 from ..support.shown import html_of, line, text_of
 from ..support.threads import on_threads
 from ..tensors import DTYPES
@@ -110,9 +112,11 @@ def diff(
     rtol: float = 0.0,
     metadata: bool = False,
     jobs: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Diff:
     """Compare two checkpoints, given as paths or as open subjects. An element is unchanged where |a - b| <= atol + rtol |b|.
 
+    `progress` is called with the bytes of A that are compared and that there are, by any of the threads; what it raises ends the work.
     `metadata` compares what lies beside the weights too. Paths are closed again. Raises CheckpointError, UndecidedError where nothing
     says how to take a tensor apart.
     """
@@ -121,10 +125,17 @@ def diff(
             x, y = (s if isinstance(s, Subject) else stack.enter_context(examine(s)) for s in (a, b))
         else:
             x, y = (stack.enter_context(s) for s in examine_two(a, b))
-        return _diff(x, y, atol, rtol, metadata, jobs)
+        return _diff(x, y, Tolerance(atol, rtol), metadata, jobs, Watch(progress))
 
 
-def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs: int | None) -> Diff:
+class Tolerance(NamedTuple):
+    """What is taken for equal: |a - b| <= absolute + relative |b|."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: int | None, watch: Watch) -> Diff:
     sizes = a.sizes(), b.sizes()
     also = {*contradicted(a), *contradicted(b)}  # computed, or repeated, on one side alone
     sides = items_of(a, sizes[0], also), items_of(b, sizes[1], also)
@@ -145,12 +156,13 @@ def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs
             return Change(name, "reshaped", x, y)
         pair = getattr(local, "pair", None)
         if pair is None:
-            pair = local.pair = _Pair(a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), atol, rtol)
+            pair = local.pair = _Pair(a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), tolerance, watch)
             opened.extend((pair.x, pair.y))
         return compare(pair, x, y)
 
     names = [*left, *(n for n in right if n not in left)]
     order = sorted(names, key=lambda n: -(left.get(n) or right[n]).spec.nbytes)
+    watch.total = sum(x.spec.nbytes for n, x in left.items() if n in right and x.spec.shape == right[n].spec.shape)
     try:
         done = dict(zip(order, on_threads(one, order, jobs), strict=True))
     finally:
@@ -159,7 +171,7 @@ def _diff(a: Subject, b: Subject, atol: float, rtol: float, metadata: bool, jobs
     changes = tuple(done[n] for n in names)
     beside = _metadata(a, b) if metadata else {}
     left_out, notes = not_compared(a, b)
-    return Diff(a, b, changes, _config(a, b), beside, _model(a, b), bool(atol or rtol), _classes(a, b, left, right), left_out, notes)
+    return Diff(a, b, changes, _config(a, b), beside, _model(a, b), any(tolerance), _classes(a, b, left, right), left_out, notes)
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -172,8 +184,8 @@ class _Pair(NamedTuple):
     b: Subject
     x: Canon
     y: Canon
-    atol: float
-    rtol: float
+    tolerance: Tolerance
+    watch: Watch
 
 
 def _tiles(pair: _Pair, a: Item, b: Item) -> Iterator[tuple[memoryview, memoryview]]:
@@ -195,10 +207,20 @@ def compare(pair: _Pair, a: Item, b: Item) -> Change:
     """One parameter that both sides have in one shape."""
     import numpy as np
 
-    if a.spec.dtype == b.spec.dtype and not any(_differ(p, q) for p, q in _tiles(pair, a, b)):
-        return Change(a.name, "same", a, b)
-    figures = _Figures(a.spec.dtype, b.spec.dtype, pair.atol, pair.rtol)
+    seen = 0
+    if a.spec.dtype == b.spec.dtype:
+        for p, q in _tiles(pair, a, b):
+            if _differ(p, q):
+                break
+            seen += p.nbytes
+            pair.watch(p.nbytes)
+        else:
+            return Change(a.name, "same", a, b)
+    figures = _Figures(a.spec.dtype, b.spec.dtype, pair.tolerance)
+    done = 0
     for p, q in _tiles(pair, a, b):
+        done += p.nbytes
+        pair.watch(p.nbytes if done > seen else 0)
         x, y = np.frombuffer(p, numpy_dtype(a.spec.dtype)), np.frombuffer(q, numpy_dtype(b.spec.dtype))
         for at in range(0, len(x), BLOCK):
             figures.take(x[at : at + BLOCK], y[at : at + BLOCK])
@@ -220,6 +242,9 @@ def _steps(pair: _Pair, a: Item, b: Item) -> Steps | None:
 
 def _differ(p: memoryview, q: memoryview) -> bool:
     """Whether two runs of bytes differ, eight at a time."""
+    native = kernels()
+    if native is not None:
+        return not native.equal(p, q)
     import numpy as np
 
     whole = len(p) & ~7
@@ -249,8 +274,8 @@ def _scratch(n: int, work: Any) -> tuple[Array, Array, Array, Array, Array]:
 class _Figures:
     """Sums over the blocks of one parameter."""
 
-    def __init__(self, a: str, b: str, atol: float, rtol: float) -> None:
-        self.a, self.b, self.atol, self.rtol = a, b, atol, rtol
+    def __init__(self, a: str, b: str, tolerance: Tolerance) -> None:
+        self.a, self.b, (self.atol, self.rtol) = a, b, tolerance
         self.work = "F64" if "F64" in (a, b) or DTYPES[a].kind != "float" or DTYPES[b].kind != "float" else "F32"
         self.changed = self.count = 0
         self.largest = self.total = self.aa = self.bb = self.ab = self.dd = 0.0
@@ -260,6 +285,14 @@ class _Figures:
         """Take in one block of both sides."""
         import numpy as np
 
+        native = kernels() if self.a == self.b == "F32" and not (self.atol or self.rtol) else None
+        found = native.differences(x, y) if native is not None else None
+        if found is not None:
+            changed, dd, aa, bb, ab, total, largest = found
+            self.changed, self.count, self.total = self.changed + changed, self.count + len(x), self.total + total
+            self.largest = max(self.largest, largest)
+            self.dd, self.aa, self.bb, self.ab = self.dd + dd, self.aa + aa, self.bb + bb, self.ab + ab
+            return
         n, work = len(x), np.float64 if self.work == "F64" else np.float32
         u, v, d, ones, unlike = _scratch(n, work)
         with np.errstate(all="ignore"):

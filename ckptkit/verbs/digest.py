@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, lies_as_is, like_absent
@@ -26,6 +26,7 @@ from ..graph.account import require_read
 from ..graph.examine import Subject
 from ..graph.reading import AS_FOUND, Reading
 from ..scan.survey import is_in_order
+from ..support.progress import Watch
 from ..support.shown import html_of, line, text_of
 from ..support.threads import on_threads
 from ..tensors import Extent
@@ -63,10 +64,12 @@ def digest(
     path: str | os.PathLike[str],
     *,
     jobs: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
     reading: Reading = AS_FOUND,
     **words: Unpack[Words],
 ) -> Digest:
-    """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once.
+    """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once, and
+    calls `progress` with the bytes that are done and that there are.
 
     `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be
     found; `given` are canonical values that nothing says ({"vocab": 40478}). Raises CheckpointError, UndecidedError where nothing says
@@ -75,7 +78,7 @@ def digest(
     from ..graph.examine import examine
 
     with examine(path, reading.but(**words)) as subject:
-        return canonical_digest(subject, jobs=jobs)
+        return canonical_digest(subject, jobs=jobs, progress=progress)
 
 
 class Before(NamedTuple):
@@ -103,12 +106,14 @@ def digest_before(subject: Subject) -> Before:
     return Before(tuple(items), hashes, hashed)
 
 
-def canonical_digest(subject: Subject, *, jobs: int | None = None) -> Digest:
+def canonical_digest(
+    subject: Subject, *, jobs: int | None = None, progress: Callable[[int, int], object] | None = None
+) -> Digest:
     """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
-    return digest_after(subject, digest_before(subject)._replace(hashes={}, hashed={}), jobs)
+    return digest_after(subject, digest_before(subject)._replace(hashes={}, hashed={}), jobs, Watch(progress))
 
 
-def digest_after(subject: Subject, before: Before, jobs: int | None = None) -> Digest:
+def digest_after(subject: Subject, before: Before, jobs: int | None, watch: Watch) -> Digest:
     """The digest, with the hashes that a pass has filled; what it could not is read in the order that the digest wants."""
     sizes, items = subject.sizes(), before.items
     ready = {name: str(before.hashes[stored].hexdigest()) for stored, name in before.hashed.items()}
@@ -120,20 +125,22 @@ def digest_after(subject: Subject, before: Before, jobs: int | None = None) -> D
         if canon is None:
             canon = local.canon = Canon(subject, sizes)
             canons.append(canon)
-        return parameter_digest(canon, item, subject.checkpoint.classes.get(item.stored, ""))
+        return parameter_digest(canon, item, subject.checkpoint.classes.get(item.stored, ""), watch)
 
     order = sorted((i for i in items if i.name not in ready), key=lambda i: -i.spec.nbytes)
+    parts = [t for w in subject.packings.weights.values() for t in w.parts.values()]
+    watch.total = sum(i.spec.nbytes for i in order) + sum(e.length for t in parts for e in t.extents)
     try:
         done = ready | dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
     finally:
         for c in canons:
             c.close()
     parameters = {i.name: done[i.name] for i in items}
-    packed, kinds = _packed(subject)
+    packed, kinds = _packed(subject, watch)
     return Digest(whole_digest(parameters), parameters, {i.name: i for i in items}, other_models(subject), packed, kinds)
 
 
-def _packed(subject: Subject) -> tuple[str, tuple[str, ...]]:
+def _packed(subject: Subject, watch: Watch) -> tuple[str, tuple[str, ...]]:
     """(the digest of the parts of packed weights, which packings): the lines "HEX name" as of parameters, by the parts' stored names."""
     from blake3 import blake3
 
@@ -148,15 +155,18 @@ def _packed(subject: Subject) -> tuple[str, tuple[str, ...]]:
             for e in t.extents:
                 for at in range(0, e.length, PIECE):
                     state.update(subject.checkpoint.read_extent(Extent(e.path, e.offset + at, min(PIECE, e.length - at))))
+                    watch(min(PIECE, e.length - at))
             each[t.name] = str(state.hexdigest())
     return whole_digest(each), tuple(dict.fromkeys(w.label for w in weights.values()))
 
 
-def parameter_digest(canon: Canon, item: Item, kind: str = "") -> str:
+def parameter_digest(canon: Canon, item: Item, kind: str = "", watch: Callable[[int], None] | None = None) -> str:
     """The digest of one canonical parameter; `kind` is the class of its own that it has."""
     state = _begun(item, kind)
     for tile in canon.tiles(item):
         state.update(tile)
+        if watch is not None:
+            watch(tile.nbytes)
     return str(state.hexdigest())
 
 
@@ -177,9 +187,9 @@ def whole_digest(parameters: dict[str, str]) -> str:
     return f"{PREFIX}{blake3(whole.encode(errors='surrogateescape')).hexdigest()}"
 
 
-def digest_finding(subject: Subject, wanted: str) -> Iterator[Finding]:
+def digest_finding(subject: Subject, wanted: str, progress: Callable[[int, int], object] | None = None) -> Iterator[Finding]:
     """An error finding where the digest is not the one wanted."""
-    have = canonical_digest(subject).whole
+    have = canonical_digest(subject, progress=progress).whole
     if have.removeprefix(PREFIX) != wanted.removeprefix(PREFIX):
         yield Finding(
             "error",

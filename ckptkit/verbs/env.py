@@ -7,6 +7,7 @@ import platform
 import sys
 
 from .._version import __version__
+from ..support.kernels import kernels
 
 # what extras bring, by the names of their distributions
 LIBRARIES = (
@@ -16,8 +17,8 @@ LIBRARIES = (
 
 
 def environment() -> dict[str, object]:
-    """{"ckptkit": its version, "python": ..., "platform": ..., "processors": how many may be used, "memory": bytes of the machine or None,
-    "libraries": {name: version, None where it is not installed}}."""
+    """{"ckptkit": its version, "python": ..., "platform": ..., "processors": how many may be used, "compiled": whether the
+    compiled loops are there, "memory": bytes of the machine or None, "libraries": {name: version, None where it is not installed}}."""
     from importlib.metadata import PackageNotFoundError, version
 
     libraries: dict[str, str | None] = {}
@@ -33,6 +34,7 @@ def environment() -> dict[str, object]:
         memory = None
     return {
         "ckptkit": __version__, "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "platform": f"{platform.system()} {platform.machine()}", "byteorder": sys.byteorder, "processors": usable, "memory": memory,
+        "platform": f"{platform.system()} {platform.machine()}", "byteorder": sys.byteorder, "processors": usable,
+        "compiled": kernels() is not None, "memory": memory,
         "libraries": libraries,
     }  # fmt: skip

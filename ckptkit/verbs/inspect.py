@@ -11,6 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 from .. import store
 from .._typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,18 +21,18 @@ from ..findings import Finding
 from ..graph.account import Account
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
+from ..graph.sentence import Sentence, sentence_of
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
 from ..support.shown import html_of, line, text_of
-from .inspected_rows import Packed, PackedRows, RankShare, TensorRow, by_rank, ordered, packings_of, size_of
+from .inspected_rows import Packed, RankShare, Sizes, TensorRow, by_rank, ordered, packings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..graph.reading import Words
     from ..scan.survey import Asked
-    from ..tensors import TensorSpec
     from .memory import Memory
 
 
@@ -86,6 +87,7 @@ class Inspection(NamedTuple):
     order: str = ""  # what `tensors` are sorted by (`sorted_by`); "": as in the file
     share: float = 1.0  # of each large tensor that the statistics are of
     memory: Memory | None = None
+    sentence: Sentence | None = None  # the modules of a sentence-transformers folder
 
     def __repr__(self) -> str:
         what = (self.architecture or "unknown architecture", self.dialect or "", self.container)
@@ -133,7 +135,7 @@ def inspect(
 
     reading = reading.but(**words)
     with paused(), examine(path, reading) as s:
-        rows = _rows(s)
+        rows = rows_of(s)
         selected, share = _select(rows, include, exclude), 1.0
         if stats:
             from ..scan.survey import NOTHING_MORE, survey
@@ -155,7 +157,7 @@ def with_memory(s: Subject, said: Inspection) -> Inspection:
 
 def inspect_subject(s: Subject, path: str, *, named: bool = False) -> Inspection:
     """`inspect` of an open checkpoint, by headers. `named`: its container was said, not found."""
-    rows = _rows(s)
+    rows = rows_of(s)
     return _inspection(s, path, rows, tuple(rows), named=named)
 
 
@@ -197,7 +199,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     shared = {name: t.identity for name, t in ck.tensors.items() if t.storage is not None}
     dtypes = _dtypes(rows, shared)
     program = ck.container == "savedmodel"
-    state = [row for row in rows if row.role == "optimizer"]
+    state = [row for row in rows if row[8] == "optimizer"]
     return Inspection(
         path=path,
         files=tuple((f, store.file_size(f)) for f in ck.files),
@@ -221,7 +223,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         sizes=sizes,
         undecided=undecided,
         groups=tuple(sorted(s.graph.groups, key=lambda g: (g != "core", g))),
-        parameters=sum(row.elements for row in rows if row.counted),
+        parameters=sum([row[6] for row in rows if row[10]]),
         modules=_modules(rows, known=r is not None),
         dtypes=dtypes,
         nbytes=sum(d.nbytes for d in dtypes),
@@ -235,6 +237,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         packings=packings_of(s),
         account=s.account,
         program=dict(ck.extras) if program else {},
+        sentence=sentence_of(s),
     )
 
 
@@ -256,15 +259,15 @@ def _config_evidence(s: Subject) -> str:
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _rows(s: Subject) -> list[TensorRow]:
+def rows_of(s: Subject) -> list[TensorRow]:
+    """A row for each stored tensor of an open checkpoint, in the file's order."""
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
     untied = s.value("tied") is False
     rows: list[TensorRow] = []
-    new = tuple.__new__  # a third of the time that the constructor takes
-    packed = s.packings.weights
-    sizes: dict[TensorSpec, tuple[int, int]] = {}  # of the few specs there are
-    with_parts = PackedRows(sizes)
+    new, add = tuple.__new__, rows.append  # __new__: a third of the time that the constructor takes
+    packed, sizes = s.packings.weights, Sizes()
+    forms: dict[int, Any] = {}  # by id
     matches = r.matches if r is not None else {}
     for name, t in s.checkpoint.tensors.items():
         kind, what = roles[name]
@@ -274,19 +277,28 @@ def _rows(s: Subject) -> list[TensorRow]:
         match = matches.get(name)
         if match is not None and kind in ("param", "tied", "repeat"):
             row, at = match
-            templates = row.parts
+            templates = row[2]
             canonical, what = ((what,) if len(templates) == 1 else tuple(what.split(", "))), ""
             kind = "param" if kind == "tied" and untied else kind
         elif r is None and kind == "unexplained":
             kind = "tensor"
         weight = packed.get(name)
-        if weight is not None:
-            with_parts.add(rows, weight, (name, canonical, templates, at), (kind, what, name in counted))
+        if weight is None:
+            file, offset = t[2][0][:2] if t[2] else ("", None)
+            add(new(TensorRow, (name, canonical, templates, at, *t[1], *sizes.of(t[1]), kind, what, name in counted, file, offset, None)))
             continue
-        spec = t.spec
-        size = size_of(spec, sizes)
-        file, offset = t.extents[0][:2] if t.extents else ("", None)
-        rows.append(new(TensorRow, (name, canonical, templates, at, *spec, *size, kind, what, name in counted, file, offset, None)))
+        _, form, parts = weight
+        of_form = forms.get(id(form))
+        if of_form is None:
+            of_form = forms[id(form)] = sizes.of_form(weight)
+        codes, (dtype, shape, elements, nbytes), of_part = of_form
+        file, offset, _ = parts[codes][2][0]
+        counts = name in counted
+        add(new(TensorRow, (name, canonical, templates, at, dtype, shape, elements, nbytes, kind, what, counts, file, offset, None)))
+        for role, (dtype, shape, elements, nbytes) in of_part.items():
+            part = parts[role]
+            file, offset = part[2][0][:2] if part[2] else ("", None)
+            add(new(TensorRow, (part[0], (), (), (), dtype, shape, elements, nbytes, "packing", name, False, file, offset, None)))
     return rows
 
 
@@ -324,16 +336,15 @@ class _Sums:
 def _modules(rows: Iterable[TensorRow], *, known: bool) -> tuple[Sum, ...]:
     """Parameters by module: embeddings, encoder.layers, pooler, a head; by first component of the names if nothing is known."""
     sums = _Sums()
-    rows = [row for row in rows if row.counted]
+    rows = [row for row in rows if row[10]]
     if not known:
         patterns = reduce_names(row.name for row in rows)
         labels = _components(set(patterns.values()))
         for (pattern, elements, nbytes), n in Counter((patterns[row.name], row.elements, row.nbytes) for row in rows).items():
             sums.add(labels[pattern], elements, nbytes, n)
         return tuple(sorted(sums.result(), key=lambda m: natural(m.name)))
-    for (template, elements, nbytes), n in Counter(
-        (row.templates[0] if row.templates else "", row.elements, row.nbytes) for row in rows
-    ).items():
+    for (templates, elements, nbytes), n in Counter(map(itemgetter(2, 6, 7), rows)).items():
+        template = templates[0] if templates else ""
         head, brace, _ = template.partition("{")
         label = (head.rstrip(".") if brace else template.partition(".")[0]) if template else "(unexplained)"
         sums.add(label, elements, nbytes, n)
@@ -362,7 +373,7 @@ def _dtypes(rows: Iterable[TensorRow], shared: Mapping[str, object]) -> tuple[Su
         if identity is None or identity not in seen:
             once.append(row)
             seen.add(identity)
-    for (dtype, elements, nbytes), n in Counter((row.dtype, row.elements, row.nbytes) for row in (once if shared else rows)).items():
+    for (dtype, elements, nbytes), n in Counter(map(itemgetter(4, 6, 7), once if shared else rows)).items():
         sums.add(dtype, elements, nbytes, n)
     return tuple(sorted(sums.result(), key=lambda d: (-d.nbytes, d.name)))
 

@@ -53,6 +53,7 @@ def to_json(i: Inspection) -> dict[str, object]:
         "count": {"total": i.total, "selected": len(i.tensors)},
         **({"sampled": i.share} if i.share < 1 else {}),
         **({"memory": i.memory.plain()} if i.memory is not None else {}),
+        **({"sentence": i.sentence.plain()} if i.sentence is not None else {}),
         "tensors": [tensor_json(row) for row in rows],
     }  # fmt: skip
 

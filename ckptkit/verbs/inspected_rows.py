@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import Checkpoint
 from ..graph.examine import Subject
 from ..support.name_text import natural
 
 if TYPE_CHECKING:
     from ..graph.packed_weights import PackedWeight
-    from ..packing import Form
-    from ..scan.statistics import Statistics
+    from ..scan.figures import Statistics
     from ..tensors import TensorSpec
 
 
@@ -70,45 +69,38 @@ class Packed(NamedTuple):
         return 8 * self.nbytes / self.parameters if self.parameters else 0.0
 
 
-class PackedRows:
-    """Makes the rows of packed weights. What all weights of one form have in common is looked up once: there are ten thousands of them."""
+class Sizes:
+    """Elements and bytes of specs, and what the rows of all weights of one form have in common: looked up once, there are few of them."""
 
-    def __init__(self, sizes: dict[TensorSpec, tuple[int, int]]) -> None:
-        self.sizes = sizes  # (elements, bytes) of the few specs there are
-        self._known: dict[int, tuple[str, str, int]] = {}  # id of a form -> (the role of its codes, its label, elements)
-        self._forms: list[Form] = []  # whose ids are known
+    def __init__(self) -> None:
+        self._of: dict[int, tuple[int, int]] = {}  # by the id of a spec, since the hash of one takes as long as making a row
+        self._forms: dict[int, _OfForm] = {}
+        self._kept: list[object] = []  # whose ids are known
 
-    def add(self, rows: list[TensorRow], weight: PackedWeight, head: tuple[object, ...], tail: tuple[object, ...]) -> None:
-        """Add the weight, with the bytes of its codes, and a row for each other part.
+    def of(self, spec: TensorSpec) -> tuple[int, int]:
+        """(elements, bytes)"""
+        size = self._of.get(id(spec))
+        if size is None:
+            self._kept.append(spec)
+            size = self._of[id(spec)] = (spec.numel, spec.nbytes)
+        return size
 
-        `head` are the fields of its row up to the placeholders' values, `tail` those from its role to whether it counts.
-        """
-        name, form, parts = weight
-        known = self._known.get(id(form))
+    def of_form(self, weight: PackedWeight) -> _OfForm:
+        """What its row says, and those of its other parts by role, from dtype to bytes; and the role of its codes."""
+        form = weight.form
+        known = self._forms.get(id(form))
         if known is None:
             from ..packing import by_name
 
-            known = self._known[id(form)] = by_name(form.packing).CODES, weight.label, prod(form.shape)
-            self._forms.append(form)
-        role, label, elements = known
-        new, sizes = tuple.__new__, self.sizes
-        codes = parts[role]
-        file, offset, _ = codes.extents[0]
-        rows.append(new(TensorRow, (*head, label, form.shape, elements, size_of(codes.spec, sizes)[1], *tail, file, offset, None)))
-        for t in parts.values():
-            if t is not codes:
-                spec = t.spec
-                place = t.extents[0][:2] if t.extents else ("", None)
-                here = (*spec, *size_of(spec, sizes), "packing", name, False, *place, None)
-                rows.append(new(TensorRow, (t.name, (), (), (), *here)))
+            role = by_name(form.packing).CODES
+            sizes = {r: (*t.spec, *self.of(t.spec)) for r, t in weight.parts.items()}
+            nbytes = sizes.pop(role)[3]
+            known = self._forms[id(form)] = role, (weight.label, form.shape, prod(form.shape), nbytes), sizes
+            self._kept.append(form)
+        return known
 
 
-def size_of(spec: TensorSpec, sizes: dict[TensorSpec, tuple[int, int]]) -> tuple[int, int]:
-    """(elements, bytes), looked up in `sizes` first."""
-    size = sizes.get(spec)
-    if size is None:
-        size = sizes[spec] = (spec.numel, spec.nbytes)
-    return size
+_OfForm = tuple[str, tuple[str, tuple[int, ...], int, int], dict[str, tuple[str, tuple[int, ...], int, int]]]
 
 
 def packings_of(s: Subject) -> tuple[Packed, ...]:
@@ -119,18 +111,19 @@ def packings_of(s: Subject) -> tuple[Packed, ...]:
 
     sums: dict[str, list[int]] = {}
     titles = {}
-    sizes: dict[TensorSpec, tuple[int, int]] = {}
-    known: dict[int, list[int]] = {}  # id of a form -> the sums of its label
+    known: dict[int, list[Any]] = {}  # id of a form -> a weight, how many there are
     for w in s.packings.weights.values():
-        form = w.form
-        found = known.get(id(form))
+        found = known.get(id(w[1]))
         if found is None:
-            titles[w.label] = by_name(form.packing).TITLE
-            found = known[id(form)] = sums.setdefault(w.label, [0, 0, 0])
-        found[0] += 1
-        found[1] += form.rows * form.columns
-        for t in w.parts.values():
-            found[2] += size_of(t.spec, sizes)[1]
+            known[id(w[1])] = [w, 1]
+        else:
+            found[1] += 1
+    for w, n in known.values():
+        titles[w.label] = by_name(w.form.packing).TITLE
+        total = sums.setdefault(w.label, [0, 0, 0])
+        total[0] += n
+        total[1] += n * w.form.rows * w.form.columns
+        total[2] += n * w.nbytes
     return tuple(sorted((Packed(k, titles[k], *v) for k, v in sums.items()), key=lambda p: (-p.nbytes, p.name)))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from .. import store
@@ -21,6 +21,7 @@ from ..graph.examine import Subject
 from ..graph.reading import AS_FOUND, Reading
 from ..graph.recognition import Recognition
 from ..support.name_text import collapse, natural
+from ..support.progress import Watch, phase
 from .digest import PREFIX, Digest, canonical_digest
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 LOCK_VERSION = 1
 
 
-def file_digest(path: str) -> str:
+def file_digest(path: str, watch: Callable[[int], None] | None = None) -> str:
     """The SHA-256 of a file or an object."""
     from hashlib import sha256
 
@@ -40,6 +41,8 @@ def file_digest(path: str) -> str:
         while n := blob.readinto(buffer, at):
             state.update(buffer[:n])
             at += n
+            if watch is not None:
+                watch(n)
     return state.hexdigest()
 
 
@@ -52,7 +55,13 @@ def files_of(subject: Subject) -> dict[str, str]:
     return {store.relative(store.absolute(f), folder): f for f in dict.fromkeys(files)}
 
 
-def lock(path: str | os.PathLike[str], *, reading: Reading = AS_FOUND, **words: Unpack[Words]) -> str:
+def lock(
+    path: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int], object] | None = None,
+    reading: Reading = AS_FOUND,
+    **words: Unpack[Words],
+) -> str:
     """The text of a lock file of the checkpoint at `path`: schema, digests of every parameter and of every file.
 
     `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be found.
@@ -61,12 +70,22 @@ def lock(path: str | os.PathLike[str], *, reading: Reading = AS_FOUND, **words: 
     from ..graph.examine import examine
 
     with examine(path, reading.but(**words)) as subject:
-        return lock_text(subject)
+        return lock_text(subject, progress)
 
 
-def lock_text(subject: Subject) -> str:
+def file_digests(subject: Subject, progress: Callable[[int, int], object] | None = None) -> dict[str, str]:
+    """The SHA-256 of every file of `files_of`, by name."""
+    files = files_of(subject)
+    phase(progress, "hashing the files")
+    watch = Watch(progress, total=sum(store.file_size(p) for p in files.values()))
+    return {n: file_digest(p, watch) for n, p in sorted(files.items())}
+
+
+def lock_text(subject: Subject, progress: Callable[[int, int], object] | None = None) -> str:
     """The lock of an open subject, as the text of its file."""
-    digest = canonical_digest(subject)
+    phase(progress, "digesting the weights")
+    digest = canonical_digest(subject, progress=progress)
+    hashes = file_digests(subject, progress)
     r = subject.graph.recognition
     data = {
         "lock_version": LOCK_VERSION,
@@ -81,7 +100,7 @@ def lock_text(subject: Subject) -> str:
         "parameters": {
             n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()
         },
-        "files": {n: {"bytes": store.file_size(p), "sha256": file_digest(p)} for n, p in sorted(files_of(subject).items())},
+        "files": {n: {"bytes": store.file_size(p), "sha256": hashes[n]} for n, p in sorted(files_of(subject).items())},
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
@@ -112,7 +131,7 @@ def other_keys(subject: Subject) -> dict[str, object]:
     return {k: v for k, v in sorted(other_words(subject).items()) if isinstance(v, (str, int, float, bool, list, dict, type(None)))}
 
 
-def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
+def compare_lock(subject: Subject, path: str, progress: Callable[[int, int], object] | None = None) -> Iterator[Finding]:
     """What differs from what the lock file at `path` says. Raises CheckpointError where it is no lock."""
     kept = store.read_json(path)
     said = kept.get("parameters") if isinstance(kept, dict) else None
@@ -123,8 +142,10 @@ def compare_lock(subject: Subject, path: str) -> Iterator[Finding]:
     if kept.get("lock_version") != LOCK_VERSION or not whole.startswith(PREFIX):
         raise CheckpointError(f"is a lock of version {kept.get('lock_version')!r}; this ckptkit knows {LOCK_VERSION}", path=path)
     name = os.path.basename(path)
-    digest = canonical_digest(subject)
-    other = [n for n, p in files_of(subject).items() if not isinstance(files.get(n), dict) or files[n].get("sha256") != file_digest(p)]
+    phase(progress, "digesting the weights")
+    digest = canonical_digest(subject, progress=progress)
+    hashes = file_digests(subject, progress)
+    other = [n for n in files_of(subject) if not isinstance(files.get(n), dict) or files[n].get("sha256") != hashes[n]]
     gone = [n for n in files if n not in files_of(subject)]
     config = kept.get("config")
     yield from _config_drift(subject, config if isinstance(config, dict) else {}, name)
@@ -174,16 +195,21 @@ def _config_drift(subject: Subject, was: dict[str, object], name: str) -> Iterat
 
 
 def _unsaid(subject: Subject, was: dict[str, object], name: str) -> Iterator[Finding]:
-    """Values that the configuration, in the same form, no longer says nor takes for granted: a loader takes its own default."""
+    """Values that the configuration, in the same form, no longer says, where a loader takes another of its own, or nobody knows."""
     r = subject.graph.recognition
     if subject.values is None or r is None:
         return
     keys = {k if isinstance(k, str) else k.canonical: key for key, k in r.dialect.config.keys.items()}
     for canonical in sorted(was.keys() - said_values(subject).keys()):
         key = keys.get(canonical, canonical)
-        if subject.value(canonical) in (None, not was[canonical]) and not no_effect(key, was[canonical]):
-            text = f"{subject.config_name} says nothing of {key}; when {name} was written it said {_shown(was, canonical)}"
+        now = subject.value(canonical)
+        if now == was[canonical] or no_effect(key, was[canonical]):
+            continue
+        text = f"{subject.config_name} says nothing of {key}; when {name} was written it said {_shown(was, canonical)}"
+        if now is None:
             yield Finding("warning", "lock", key, text, "a loader takes its own default there", "undecided")
+        else:
+            yield Finding("error", "lock", key, f"{text}: a loader takes {printable(repr(now), 80)} there", f"say {key}")
 
 
 def _recognised(subject: Subject) -> Recognition | None:

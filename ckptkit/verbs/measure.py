@@ -16,8 +16,10 @@ from ..graph.examine import Subject, examine
 from ..graph.places import Place, places
 from ..graph.reading import AS_FOUND, Reading
 from ..rules.run import look
-from ..scan.statistics import Statistics
+from ..scan.figures import Statistics
 from ..scan.survey import Asked
+from ..support.progress import Watch, phase
+from ..support.shown import line
 from .digest import digest_after, digest_before
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ class Measurement(NamedTuple):
     digest: str
     undigested: str
     share: float  # of each large tensor that was looked at
+
+    def __repr__(self) -> str:
+        return line(self, self.path, f"{len(self.tensors):,} tensors", f"{len(self.findings)} findings", self.digest)
 
     def plain(self) -> dict[str, object]:
         """The same as JSON data."""
@@ -104,7 +109,8 @@ def measure_subject(subject: Subject, asked: Asked, *, digest: bool = True, only
     damaged = found.scan is None or bool(found.scan.damaged)
     if before is not None and not damaged:
         try:
-            after = digest_after(subject, before, asked.jobs)
+            phase(asked.progress, "digesting what lies in another order")
+            after = digest_after(subject, before, asked.jobs, Watch(asked.progress, asked.cancelled))
         except CancelledError:
             raise
         except CheckpointError as e:

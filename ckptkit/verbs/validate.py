@@ -6,7 +6,7 @@ What a finding rests on is in its `basis`: confirmed (read off bytes or headers)
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
@@ -56,6 +56,7 @@ def validate(
     expect: Mapping[str, object] | None = None,
     integrity: bool = True,
     values: bool | None = None,
+    progress: Callable[[int, int], object] | None = None,
     reading: Reading = AS_FOUND,
     **words: Unpack[Words],
 ) -> Report:
@@ -63,10 +64,10 @@ def validate(
 
     `expect` holds what the caller wants to be true ({"layers": "24"}); `integrity` reads the weights to hold checksums
     and ties against the bytes, `values` (as `integrity`, if not said) to look at every value. `reading`, or its fields as keywords
-    (config, container, architecture, dialect, scope, part, given), overrule what would be found. The report's checkpoint is closed.
+    (config, container, architecture, dialect, scope, part, given), overrule what would be found. `progress` is called with the bytes that
+    are read and that there are. The report's checkpoint is closed.
     """
     wanted = parse_expectations(expect or {})
     with examine(path, reading.but(**words)) as subject:
-        return Report(
-            subject, tuple(run_rules(subject, wanted, integrity=integrity, values=integrity if values is None else values, beside=True))
-        )
+        values = integrity if values is None else values
+        return Report(subject, tuple(run_rules(subject, wanted, progress, integrity=integrity, values=values, beside=True)))

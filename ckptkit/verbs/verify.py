@@ -22,6 +22,7 @@ from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..graph.reading import AS_FOUND, Reading
 from ..support.name_text import collapse
+from ..support.progress import phase
 from ..support.shown import html_of, line, text_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def verify(
     config_b: str | None = None,
     casts: bool = False,
     without: Sequence[str] = (),
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     reading: Reading = AS_FOUND,
     reading_b: Reading | None = None,
     **words: Unpack[Words],
@@ -86,7 +87,8 @@ def verify(
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
     may have been rounded to their dtype. `without`: heads to leave out of account. `reading`, or its fields as keywords (config, container,
     architecture, dialect, scope, part, given, drop), overrule what would be found of `a`; `reading_b` of `b` (if it is not said: the same
-    architecture, part and given values, with the configuration `config_b`).
+    architecture, part and given values, with the configuration `config_b`). `progress` is called with the bytes compared and those that
+    there are.
     Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
     if level is not None and level not in LEVELS:
@@ -97,7 +99,6 @@ def verify(
         raise UsageError(
             f"--engines {','.join(engines)}: expected one or two of {' and '.join(ENGINES)}", hint="such as --engines torch,keras"
         )
-    say = progress or (lambda _text: None)
     reading = reading.but(**words)
     other = reading._replace(config=config_b, container=None, dialect=None, scope=None, drop=()) if reading_b is None else reading_b
     part = reading.part
@@ -107,8 +108,8 @@ def verify(
             raise UsageError(f"--part {part}: neither side has such a part", path=os.fspath(a))
         pair = Pair(one, two, atol, rtol, casts, frozenset(without))
         notes = list(pair.notes)
-        say("comparing parameters")
-        bits, values = pair.compare()
+        phase(progress, "comparing parameters")
+        bits, values = pair.compare(progress)
         levels = [bits] if level == "bits" else [bits, values]
         if one.packings.weights or two.packings.weights:
             from ..comparison.packing_error import steps_between, summary
@@ -117,7 +118,7 @@ def verify(
         wanted = levels[-1]
         grave, beside = _left_out(pair)
         if level in (None, "behaviour"):
-            say("running both models")
+            phase(progress, "building and running both models")
             ran, more = _behaviour(pair, values, probes, against, engines)
             ran = [_beside(lv) if grave else lv for lv in ran]
             levels += ran

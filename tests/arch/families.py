@@ -46,12 +46,21 @@ def holds(name: str, model_type: str, settings: dict[str, Any], folder: Path) ->
     assert report.subject.graph.counts["layers"] == layers and not report.subject.graph.of_role("unexplained")
     assert report.exit_code == 0, report.findings
     from_memory(state, folder)
+    for form in ("disk", "memory"):
+        alone(folder / form)
     want = load_file(folder / "disk" / "model.safetensors")
     wrong_counts(raw, layers, folder)
     for n in middles(want):
         save_file({k: v for k, v in want.items() if k != n}, folder / "disk" / "model.safetensors")
         missing = [f.message for f in ckptkit.validate(folder / "disk").findings if f.severity == "error"]
         assert any(n in m for m in missing), (n, missing)
+
+
+def alone(folder: Path) -> None:
+    """Without a configuration nothing of a sound model is an error: what the weights do not say is undecided."""
+    (folder / "config.json").rename(folder / "said")
+    assert [f for f in ckptkit.validate(folder).findings if f.severity == "error"] == []
+    (folder / "said").rename(folder / "config.json")
 
 
 COUNTED = "num_hidden_layers"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run
 from oracles import golden, made
-from test_gate import run
 
 import ckptkit
 from ckptkit.graph.reading import AS_FOUND, Reading

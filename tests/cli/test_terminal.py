@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
+from terminals import COLOUR, COMMAND, on_terminal
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 MODEL = FIXTURES / "made" / "roberta-large-shaped"
-COMMAND = [sys.executable, "-m", "ckptkit"]
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def on_terminal(*words: object, columns: int = 80, rows: int = 24, **env: str) -> tuple[str, int]:
-    """What a command writes to a terminal of this size, and its status."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "PAGER")}
-        os.execve(sys.executable, [*COMMAND, *map(str, words)], {**kept, "TERM": "xterm", "LANG": "C.UTF-8", "PAGER": "cat", **env})
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    out = b""
-    while True:
-        try:
-            more = os.read(fd, 65536)
-        except OSError:
-            break
-        if not more:
-            break
-        out += more
-    os.close(fd)
-    return out.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def plain(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +48,18 @@ def test_lines_fit_the_terminal(what: str, columns: int) -> None:
     assert not long
 
 
+@pytest.mark.parametrize(("columns", "figures"), [(60, 3), (80, 4), (140, 8)])
+def test_figures_are_shown_on_a_narrow_terminal_too(columns: int, figures: int) -> None:
+    out, _ = on_terminal("inspect", MODEL, "--stats", "--include", "*.23.*", columns=columns, rows=200)
+    lines = COLOUR.sub("", out.replace("\r", "\n")).splitlines()
+    at = next(k for k, line in enumerate(lines) if line.split()[:1] == ["parameter"])
+    shown = [w for w in lines[at].split() if w in ("minimum", "maximum", "mean", "deviation", "norm", "nan", "inf", "zeros")]
+    assert len(shown) == figures and {"minimum", "maximum", "deviation"} <= {*shown}
+    row = next(line for line in lines if line.split()[:1] and line.split()[0].endswith("query.weight"))
+    assert ".23." in row and "…" not in row and len(row.split()) >= 1 + figures
+    assert "more columns: on a wider terminal, or piped)" in out
+
+
 def test_what_is_piped_is_whole() -> None:
     done = plain("inspect", MODEL, "--tensors")
     assert "…" not in done.stdout and "\x1b" not in done.stdout
@@ -82,7 +69,8 @@ def test_what_is_piped_is_whole() -> None:
 def test_words_are_not_broken() -> None:
     out, _ = on_terminal("validate", MODEL, "--expect", "layers=12", columns=60)
     whole = set(plain("validate", MODEL, "--expect", "layers=12").stdout.split())
-    assert {w for w in COLOUR.sub("", out).split() if "…" not in w} <= whole
+    out = re.sub(r"[^\n]*\r", "", COLOUR.sub("", out))  # without the line of progress
+    assert {w for w in out.split() if "…" not in w} <= whole
 
 
 def test_what_is_longer_than_the_screen_goes_through_the_pager(tmp_path: Path) -> None:
@@ -132,10 +120,11 @@ def test_a_command_alone_shows_what_there_is() -> None:
 
 def test_help_names_every_command_once() -> None:
     text = plain("--help").stdout.partition("Look:")[2]
-    for command in ("inspect", "validate", "convert", "verify", "diff", "fix", "lock", "summary", "digest", "list", "merge", "env"):
+    more = ("browse", "fix", "lock", "summary", "digest", "list", "merge", "env")
+    for command in ("inspect", "validate", "convert", "verify", "diff", *more):
         assert len(re.findall(rf"^  {command} ", text, re.MULTILINE)) == 1
     help_ = plain("diff", "--help").stdout
-    assert help_.index("Options:") < help_.index("How a source is read:") < help_.index("Any command:")
+    assert help_.index("Options:") < help_.index("How a source is read:") < help_.index("Any command:") < help_.index("--help")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +168,7 @@ def test_version_and_environment() -> None:
     assert plain("-V").stdout == plain("--version").stdout == f"ckptkit {ckptkit.__version__}\n"
     found = json.loads(plain("env", "--format", "json").stdout)
     assert found["ckptkit"] == ckptkit.__version__ and found["libraries"]["numpy"] and str(Path.home()) not in json.dumps(found)
+    assert type(found["compiled"]) is bool
 
 
 # --- completion ------------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from safetensors.numpy import load_file, save_file
 from test_account import unlike
-from test_gate import run
 
 import ckptkit
 from ckptkit.errors import CheckpointError

@@ -77,7 +77,8 @@ def one_of_each() -> list[str]:
 
 
 PARTS = parts()
-EACH = [(c, p) for c, p in PARTS if c in one_of_each()]
+ONE_OF_EACH = one_of_each()
+EACH = [(c, p) for c, p in PARTS if c in ONE_OF_EACH]
 
 
 @pytest.mark.parametrize("case", CASES)

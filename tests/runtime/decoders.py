@@ -193,13 +193,32 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def make(case: str, folder: Path) -> Path:
-    """The checkpoint of a case, saved by transformers."""
+# two layers that are of every kind of the case's
+OF_EACH_KIND: dict[str, dict[str, Any]] = {
+    "qwen3": {"layer_types": KINDS[:2]},
+    "gemma3": {"layer_types": KINDS[:2]},
+    "qwen3_5": {"layer_types": hybrids.LINEAR[:2]},
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "minimax": {"layer_types": hybrids.LINEAR[:2]},
+    "deepseek_v32": {},  # one before the experts begin
+}
+
+
+def shorter(case: str, alike: int = 2) -> dict[str, Any]:
+    """For `make`, where building takes long: as few layers as show what a case shows, one of each kind or so many that are alike."""
+    own = CASES[case][1]
+    if case in OF_EACH_KIND:
+        return {"num_hidden_layers": 2, **OF_EACH_KIND[case]}
+    return {} if any("layer" in k or isinstance(v, list) for k, v in own.items()) else {"num_hidden_layers": alike}
+
+
+def make(case: str, folder: Path, **also: Any) -> Path:
+    """The checkpoint of a case, saved by transformers; `also` is what its configuration says besides."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     model_type, own = CASES[case]
-    said = {k: v for k, v in {**SMALL, **own}.items() if v is not None or k in ("sliding_window",)}
+    said = {k: v for k, v in {**SMALL, **own, **also}.items() if v is not None or k in ("sliding_window",)}
     torch.manual_seed(len(case))
     config = AutoConfig.for_model(model_type, **said)
     model = AutoModelForCausalLM.from_config(config).eval()

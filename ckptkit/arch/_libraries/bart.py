@@ -37,7 +37,7 @@ D = "decoder.layers.{decoder_layer}."
 Rows = Mapping[str, str | tuple[str, ...]]
 
 
-def _attention(at: str, heads: str) -> dict[str, Module]:
+def attention(at: str, heads: str) -> dict[str, Module]:
     wide = f"{heads}heads {heads}head_dim"
     return {
         **{f"{at}.{part}": linear(wide, "hidden") for part in ("query", "key", "value")},
@@ -46,7 +46,7 @@ def _attention(at: str, heads: str) -> dict[str, Module]:
     }
 
 
-def _ffn(at: str, width: str) -> dict[str, Module]:
+def ffn(at: str, width: str) -> dict[str, Module]:
     return {f"{at}.intermediate": linear(width, "hidden"), f"{at}.output": linear("hidden", width), f"{at}.norm": norm("hidden")}
 
 
@@ -59,9 +59,9 @@ def modules(
         out |= {f"{stack}.reserved": embedding("reserved hidden")} if reserved else {}
         out |= {f"{stack}.position": embedding(POSITIONS[stack] + " hidden")} if tables else {}
         out |= {f"{stack}.norm": norm("hidden")} if normed else {}
-    out |= {**_attention(E + "attention", ""), **_ffn(E + "ffn", "intermediate")}
+    out |= {**attention(E + "attention", ""), **ffn(E + "ffn", "intermediate")}
     out |= {"encoder.norm": norm("hidden")} if last else {}
-    out |= _attention(D + "attention", "decoder_") | _attention(D + "cross_attention", "decoder_") | _ffn(D + "ffn", "decoder_intermediate")
+    out |= attention(D + "attention", "decoder_") | attention(D + "cross_attention", "decoder_") | ffn(D + "ffn", "decoder_intermediate")
     out |= {"decoder.norm": norm("hidden")} if last else {}
     out["lm_head"] = linear("vocab", "hidden", group="lm", bias=biased, tied={"weight": "embeddings.word.weight"})
     out["classification.dense"] = linear("pooled", "hidden", group="classification")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from ..._typing import TYPE_CHECKING, Any
 from ...errors import UnsupportedError, one_of
+from ...support.kernels import kernels
 from ...tensors import DTYPES, TensorSpec
 from .._codes import scratch
 from .._values import Fetch, Form, Mismatch, matrix
@@ -63,7 +64,7 @@ def decode_to(form: Form, fetch: Fetch, start: int, stop: int, dtype: str) -> Ar
     if kind not in _COMMON:
         return None
     out = scratch(elements).reshape(-1, DTYPES[kind].block)
-    _function(kind)(_blocks(form, fetch, start, stop), out)
+    _fill(kind, _blocks(form, fetch, start, stop), out)
     return out.reshape(stop - start, form.columns)
 
 
@@ -83,8 +84,15 @@ def decode_blocks(name: str, raw: Array) -> Array:
             made: Array = _function(name)(raw)
             return made
         out: Array = np.empty((len(raw), DTYPES[name].block), np.float32)
-        _function(name)(raw, out)
+        _fill(name, raw, out)
     return out
+
+
+def _fill(name: str, raw: Array, out: Array) -> None:
+    """Decode blocks of a type of _COMMON into `out`."""
+    native = kernels() if raw.flags.c_contiguous else None
+    if native is None or not native.blocks(name, raw, out):
+        _function(name)(raw, out)
 
 
 def encode_blocks(name: str, blocks: Array) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..._typing import TYPE_CHECKING, Any
 from ...containers import Checkpoint
-from ...support.arrays import numpy_dtype
+from ...support.arrays import distinct, how_many, numpy_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,11 +112,11 @@ def equal_rows(checkpoint: Checkpoint, name: str, keys: NDArray[Any]) -> str:
 
     spec = checkpoint.tensors[name].spec
     n = len(keys)
-    if n % 2 == 0 and bool((keys[: n // 2] == keys[n // 2 :]).all()) and n >= 4 and len(np.unique(keys)) > 1:
+    if n % 2 == 0 and bool((keys[: n // 2] == keys[n // 2 :]).all()) and n >= 4 and bool((keys != keys[0]).any()):
         x = _whole(checkpoint, name)
         if x is not None and bool((x[: n // 2] == x[n // 2 :]).all()):
             return "its second half is its first half again"
-    first, counts = np.unique(keys, return_counts=True)
+    first, counts = distinct(keys)
     doubtful = (counts > 1) & (first != 0)
     if not doubtful.any() or len(first) < max(2, n // 8):
         return ""
@@ -141,7 +141,7 @@ def repeated_block(checkpoint: Checkpoint, name: str, keys: NDArray[Any]) -> str
     """What to say of a page of 4,096 bytes that stands twice in a tensor whose pages begin with `keys`; "" where there is none."""
     import numpy as np
 
-    first, counts = np.unique(keys, return_counts=True)
+    first, counts = distinct(keys)
     doubtful = first[(counts == 2) & (first != 0)]
     x = _whole(checkpoint, name) if 0 < len(doubtful) <= 64 else None
     if x is None:
@@ -150,7 +150,7 @@ def repeated_block(checkpoint: Checkpoint, name: str, keys: NDArray[Any]) -> str
     for key in doubtful:
         a, b = (int(i) * PAGE for i in np.flatnonzero(keys == key))
         page = flat[a : a + PAGE]
-        if len(page) == PAGE and np.array_equal(page, flat[b : b + PAGE]) and len(np.unique(page)) > PAGE // 2:
+        if len(page) == PAGE and np.array_equal(page, flat[b : b + PAGE]) and how_many(page.view("<u4")) > PAGE // 2:
             return f"the elements from {b:,} on are those from {a:,} on again"
     return ""
 

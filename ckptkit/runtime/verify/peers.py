@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from ...errors import LoadError, UnsupportedError
@@ -69,9 +70,12 @@ def _run(model: Any, inputs: Arrays, like: Arrays) -> Arrays:
                 seen[field] = output[field]
 
     hook = model.base_model.register_forward_hook(keep)
+    given: dict[str, Any] = {k: torch.from_numpy(v).long() for k, v in inputs.items()}
+    if "use_cache" in signature(model.forward).parameters:  # a cache is as deep as the encoder, even where the decoder is deeper
+        given["use_cache"] = False
     try:
         with torch.no_grad():
-            output = model(**{k: torch.from_numpy(v).long() for k, v in inputs.items()}, output_hidden_states=True, return_dict=True)
+            output = model(**given, output_hidden_states=True, return_dict=True)
     finally:
         hook.remove()
     fields = {**seen, **{k: v for k, v in output.items() if v is not None}}

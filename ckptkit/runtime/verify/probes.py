@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LENGTH = 24
 SEED = 20
 DUE = "an .npz file with input_ids [batch, position] and what goes with them"
-BESIDE = ("attention_mask", "token_type_ids", "position_ids", "decoder_input_ids", "decoder_attention_mask")
+BESIDE = ("attention_mask", "global_attention_mask", "token_type_ids", "position_ids", "decoder_input_ids", "decoder_attention_mask")
 
 
 def make_probes(spec: Spec, probes: str | int) -> Arrays:
@@ -44,6 +44,8 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
         out["token_type_ids"] = np.minimum(np.arange(length) * spec.sizes["segments"] // length, spec.sizes["segments"] - 1)[None].repeat(
             probes, 0
         )
+    if spec.traits.marks:  # the first probe has its own, the others two positions each
+        out["global_attention_mask"] = np.isin(np.arange(length), (0, length // 3))[None].repeat(probes, 0).astype(np.int64)
     if two:
         out["decoder_input_ids"] = rng.integers(low, spec.sizes["vocab"], (probes, max(1, length // 2)))
     return out
@@ -51,7 +53,9 @@ def make_probes(spec: Spec, probes: str | int) -> Arrays:
 
 def longest(spec: Spec, length: int) -> int:
     """`length`, or as many tokens as the model has positions for."""
-    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if spec.traits.positions in ("counted", "masked") else 0
+    begins = spec.traits.positions in ("counted", "masked", "offset")
+    offset = int(str(spec.traits.pad)) + 1 - spec.sizes.get("reserved", 0) if begins else 0
+    offset += spec.has("decoder_embeddings.ahead")
     return max(1, min(length, spec.sizes.get("positions", length + offset) - offset))
 
 

@@ -1,0 +1,54 @@
+"""`ckptkit browse`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .._typing import TYPE_CHECKING
+from ..errors import UnsupportedError, UsageError, with_extra
+from . import _declare as declare
+from ._options import pair_options
+
+if TYPE_CHECKING:
+    from ..graph.reading import Reading
+
+
+@declare.command("browse")
+@declare.argument("paths", metavar="PATH [PATH2]", nargs=-1)
+@pair_options
+@declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads that read the weights.  [default: the processors]")
+def command(paths: tuple[str, ...], reading: Reading, reading_b: Reading, jobs: int | None) -> int:
+    """Look at the checkpoint at PATH in the terminal: a tree of its modules, what each tensor is, figures, histograms, findings.
+
+    Of two checkpoints the tree shows what differs, module by module, and both sides of what is chosen. Weights are read when something is
+    chosen. The last line names the keys. The exit status is 0 whatever is found, 2 if it cannot be read, or where there is no terminal.
+
+    \b
+    ckptkit browse bert-hf/
+    ckptkit browse base/ fine-tuned/
+    """
+    from ..support.terminal import colours, is_terminal
+
+    if not 1 <= len(paths) <= 2:
+        raise UsageError("browse shows one checkpoint, or two", hint="ckptkit browse PATH [PATH2]")
+    if not (is_terminal() and is_terminal(sys.stdin)) or os.environ.get("TERM") == "dumb":
+        raise UsageError("browse needs a terminal", hint="ckptkit inspect PATH prints what there is")
+    if not colours():
+        os.environ["NO_COLOR"] = "1"
+    try:
+        import textual  # noqa: F401
+    except ImportError:
+        raise UnsupportedError("browse needs Textual, which is not installed", hint=with_extra("tui")) from None
+    from ..browse.app import Browser, side_of
+    from ..graph.examine import examine
+    from ..graph.examine_two import examine_two
+
+    if len(paths) == 1:
+        with examine(paths[0], reading) as subject:
+            Browser([side_of(paths[0], subject)], jobs=jobs).run()
+        return 0
+    one, two = examine_two(paths[0], paths[1], reading, reading_b)
+    with one as x, two as y:
+        Browser([side_of(paths[0], x), side_of(paths[1], y)], jobs=jobs).run()
+    return 0
