@@ -30,9 +30,10 @@ def locate(path: str) -> tuple[Container, str]:
         unwritten = _unwritten_index(path)
         if unwritten is not None:
             return unwritten, path
-        scheme, mark, rest = path.partition("://")
-        if mark and scheme.isalnum():
-            raise NotFoundError("only local files are read, and this is an address", path=path, hint=_fetched(scheme.lower(), rest))
+        scheme, mark, _ = path.partition("://")
+        if mark and scheme.isalnum() and not store.is_url(path):
+            hint = "those begin with s3://, gs://, az://, https:// or hf://; else name a copy on a disk"
+            raise NotFoundError("this is an address of a kind that is not read", path=path, hint=hint)
         raise NotFoundError("no such file, directory or TensorFlow prefix", path=path, hint=_neighbours(path))
     return of_file(path), path
 
@@ -46,19 +47,10 @@ def _unwritten_index(path: str) -> Container | None:
     return next((c for c in each() if ext in c.SUFFIXES), None) if of_index(base, store.listdir(folder or ".")) else None
 
 
-def _fetched(scheme: str, rest: str) -> str:
-    """How to have a local copy of what an address names."""
-    if scheme == "hf":
-        return f"hf download {'/'.join(rest.split('/')[:2])} gets it, and prints the folder to name"
-    return "name a copy of it on a disk, or where its store is mounted"
-
-
 def _neighbours(path: str) -> str:
     scheme, colon, rest = path.partition(":/")
     if colon and rest[:1] != "/" and scheme.isalnum() and store.is_url(f"{scheme}://"):
         return f"is {scheme}://{rest.lstrip('/')} meant? Give an address as text: a Path makes one slash of two"
-    if "://" in path and not store.is_url(path):
-        return "addresses that are read begin with s3://, gs://, az://, https:// or hf://"
     parent, name = os.path.split(path)
     try:
         names = store.listdir(parent or ".")

@@ -130,7 +130,8 @@ def read(folder: str, hidden: int | None) -> Sentence | None:
 def _module(folder: str, kind: str, path: str, width: int | None, faults: list[Finding]) -> Module:
     """A module that is given rows of `width` numbers."""
     at = os.path.join(folder, path)
-    inside = path.strip("/") and ".." not in path.replace("\\", "/").split("/") and not os.path.isabs(path) and not store.leads_out(at, folder)
+    relative = path.strip("/") and ".." not in path.replace("\\", "/").split("/") and not os.path.isabs(path)
+    inside = relative and not store.leads_out(at, folder)
     if kind == "Normalize" and not (inside and store.is_folder(at)):
         return Module(kind, path, width, "normalize")
     if not inside or not store.is_folder(at):

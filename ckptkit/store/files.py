@@ -14,10 +14,10 @@ from .._typing import TYPE_CHECKING, Any
 from ..support.files import read_error, short, write_error
 from ..support.open_file import open_fd
 from ..support.urls import is_url
-from .expected import Expected, Spans
 from .paths import open_blob
 
 if TYPE_CHECKING:
+    from .expected import Expected, Spans
     from .interface import Blob
 
 _NO_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY, errno.EIO}
@@ -71,6 +71,8 @@ class Files:
         """Fetch what the next reads of objects will be of, at most `most` bytes at once; what was expected before is forgotten."""
         self._expected = None
         if spans:
+            from .expected import Expected
+
             for url in spans:
                 self._blob(url)
             self._expected = Expected(self._blobs, spans, most)
