@@ -1,5 +1,5 @@
 """BigBird's attention to blocks of a long text (arXiv 2007.14062): a position sees its own block, the ones beside it, the first and the last;
-these two see all, and all random blocks are drawn for are, as a trained model is run, the first again: it counts so many times more.
+these two see all. The random blocks of the paper are drawn in training; when a model is run, each of them is the first block once more.
 
 A text of few blocks is seen as a whole. Source: transformers models/big_bird (bigbird_block_sparse_attention, whose random blocks are drawn
 in training only; `max_tokens_to_attend`).
