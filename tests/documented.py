@@ -135,6 +135,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
 OPTIONS_OF_OTHERS = {
     *("--corpus", "--variants", "--kills", "--megabytes", "--signals"),  # of programs in tests/
     *("--generate-hashes", "--require-hashes"),  # pip's
+    *("--epochs", "--model", "--rate", "--vocab", "--task", "--length", "--no-dropout"),  # of examples/
     "--strict",  # mkdocs'
 }
 

@@ -29,6 +29,9 @@ def locate(path: str) -> tuple[Container, str]:
         unwritten = _unwritten_index(path)
         if unwritten is not None:
             return unwritten, path
+        scheme, mark, rest = path.partition("://")
+        if mark and scheme.isalnum():
+            raise NotFoundError("only local files are read, and this is an address", path=path, hint=_fetched(scheme.lower(), rest))
         raise NotFoundError("no such file, directory or TensorFlow prefix", path=path, hint=_neighbours(path))
     return of_file(path), path
 
@@ -40,6 +43,13 @@ def _unwritten_index(path: str) -> Container | None:
         return None
     ext = os.path.splitext(whole_file(base))[1]
     return next((c for c in each() if ext in c.SUFFIXES), None) if of_index(base, os.listdir(folder or ".")) else None
+
+
+def _fetched(scheme: str, rest: str) -> str:
+    """How to have a local copy of what an address names."""
+    if scheme == "hf":
+        return f"hf download {'/'.join(rest.split('/')[:2])} gets it, and prints the folder to name"
+    return "name a copy of it on a disk, or where its store is mounted"
 
 
 def _neighbours(path: str) -> str:
