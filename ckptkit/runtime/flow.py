@@ -229,11 +229,9 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     if traits.mixer == "recurrent" and inputs.get("position_ids") is not None:
         mixing["positions"] = inputs["position_ids"]
     mixing |= {"entities": more} if joined else {}
-    further = {"marked": (marked, run("visible", "", ids, mask))} if marked is not None else {}
-    if spec.has("encoder.global_bias"):
-        further["side"] = run("side", "encoder.global_bias", ids, *((mask,) if mask is not None else ()))
-    mixing |= {"further": further} if further else {}
-    mixing |= {"added": run("block_bias", "", ids, x)} if sparse.applies(spec) and kind == "encoder" else {}
+    mixing |= _beside(run, spec, ids, mask, marked) | (
+        {"added": run("block_bias", "", ids, x)} if sparse.applies(spec) and kind == "encoder" else {}
+    )
     own = run("by_layer", "embeddings", ids, embedded) if spec.has("embeddings.by_layer") else None
     x = run("spread", "streams_in" if spec.has("streams_in") else "", x) if traits.streams else x
     x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
@@ -259,11 +257,20 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     if traits.sentence:
-        out["sentence"] = run("sentence", "sentence" if spec.has("sentence") else "", x, *((mask,) if mask is not None else ()))
+        of = (mask,) if mask is not None and len(mask.shape) == 2 else ()
+        out["sentence"] = run("sentence", "sentence" if spec.has("sentence") else "", x, *of)
     for name, found in heads_of(spec).items():
         if joined and found.kind == "entities":
             out[name] = run("lm", found.path, out["entities"], listed, activation=str(traits.activation))
     return out
+
+
+def _beside(run: Run, spec: Spec, ids: Any, mask: Any, marked: Any) -> dict[str, Any]:
+    """What attention is given besides, as "further": positions that see all, blocks that all see."""
+    further = {"marked": (marked, run("visible", "", ids, mask))} if marked is not None else {}
+    if spec.has("encoder.global_bias"):
+        further["side"] = run("side", "encoder.global_bias", ids, *((mask,) if mask is not None else ()))
+    return {"further": further} if further else {}
 
 
 def _ahead(run: Run, spec: Spec, x: Any, table: Any, ids: Any, states: Mapping[str, Any]) -> dict[str, Any]:

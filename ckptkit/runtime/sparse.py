@@ -1,4 +1,4 @@
-"""BigBird's attention to blocks of a long text (arXiv 2007.14062): a position sees its own block, the ones beside it, the first and the last;
+"""BigBird's attention to blocks of a long text (arXiv 2007.14062): a position sees its own block, those beside it, the first and the last;
 these two see all. The random blocks of the paper are drawn in training; when a model is run, each of them is the first block once more.
 
 A text of few blocks is seen as a whole. Source: transformers models/big_bird (bigbird_block_sparse_attention, whose random blocks are drawn
