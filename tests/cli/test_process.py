@@ -46,6 +46,20 @@ def test_a_signal_ends_with_one_line_and_the_status_of_the_shell(name: str, stat
     assert (program.returncode, said) == (status, f"error: ended by SIG{name}; nothing was left behind\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [("TERM", 143, "ended by SIGTERM; nothing was left behind"), ("INT", 130, "interrupted")],
+)
+def test_a_signal_that_other_code_takes_for_its_own_error_ends_all_the_same(name: str, status: int, said: str) -> None:
+    """As what numpy imports from C does, which raises an ImportError instead."""
+    lines = (
+        "import signal, ckptkit.cli as c", "def run():", f"    try: signal.raise_signal(signal.SIG{name})",
+        "    except BaseException: raise ImportError('taken for an own error') from None", "c._run = run", "c.main()",
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], env=ENV, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, f"error: {said}\n")
+
+
 def test_a_signal_that_is_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:
     source = ending.make_bert(tmp_path / "source", 40)
     done = shell(f"trap '' HUP; ckptkit convert {source} out --to google -q & p=$!; sleep 0.5; kill -HUP $p; wait $p", tmp_path)

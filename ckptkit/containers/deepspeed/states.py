@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
@@ -38,7 +39,7 @@ class States(NamedTuple):
 
 def read_states(folder: str) -> States:
     """Read the pickles of a folder. Raises UnsupportedError for a model that is cut up besides (tensor or pipeline parallel, experts)."""
-    names = sorted(os.listdir(folder))
+    names = sorted(store.listdir(folder))
     if other := next((n for n in names if _EXPERTS.fullmatch(n)), None):
         what = "of a pipeline" if other.startswith("layer_") else "of experts"
         raise UnsupportedError(f"holds states {what} ({printable(other, 100)}), which are not joined here", path=folder)
@@ -71,7 +72,7 @@ def read_states(folder: str) -> States:
     findings = [f for files in (model, optim) for r in files.values() for f in r.findings]
     shown = list(dict.fromkeys(findings))
     return States(
-        model, optim, zero if os.path.isdir(zero) and not optim else "", ranks, list(ranks), shown, lost
+        model, optim, zero if store.is_folder(zero) and not optim else "", ranks, list(ranks), shown, lost
     )  # fmt: skip
 
 
