@@ -16,14 +16,14 @@ os.environ.update(
     OMP_NUM_THREADS="1",
 )
 
-# bytecode is kept whatever the environment says: else each of a thousand commands compiles the package again, two thirds of its time
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
-
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# bytecode is kept whatever the environment says: else each of a thousand commands compiles the package again, two thirds of its time
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # a busy machine makes no test wrong
 settings.register_profile("ckptkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
