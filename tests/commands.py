@@ -29,7 +29,7 @@ def run(*args: object, cwd: Path | None = None, **env: str) -> Done:
 
     held: Any = LIMITS
     out, err, argv, threshold, limits = io.StringIO(), io.StringIO(), sys.argv, gc.get_threshold(), held.limits
-    sys.argv = ["ckptkit", *map(str, args)]
+    sys.argv = ["ckptkit/__main__.py", *map(str, args)]  # which messages call ckptkit
     try:
         with changed(cwd or Path.cwd(), env), redirect_stdout(out), redirect_stderr(err):
             main()

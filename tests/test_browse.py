@@ -288,6 +288,16 @@ def test_names_are_not_taken_for_markup(tmp_path: Path) -> None:
     driven(script, tmp_path / "m.safetensors")
 
 
+def test_what_is_no_part_of_the_model_comes_last() -> None:
+    async def script(app: Browser, pilot: Pilot[None]) -> None:
+        heads = [line.split("  ")[0] for line in lines(app)]
+        assert heads[1] == "embeddings" and heads[-1] == "(optimizer state)"
+        await search(app, pilot, "embeddings word adam_v")
+        assert "role" in shown(app) and "optimizer" in shown(app) and "deviation" in shown(app)
+
+    driven(script, oracles.golden("bert_tf_optim"))
+
+
 # --- 20,000 tensors --------------------------------------------------------------------------------------------------
 
 

@@ -6,13 +6,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import oracles
 import pytest
+from commands import Done, run
 
 import ckptkit
 
@@ -20,13 +19,7 @@ CASES = oracles.FIXTURES / "faults"
 HF = oracles.made("bert-hf")
 
 
-def run(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    full = {**os.environ, "PYTHONPATH": str(oracles.ROOT), "NO_COLOR": "1", **env}
-    command = [sys.executable, "-m", "ckptkit", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=full, capture_output=True, text=True, timeout=120, check=False)
-
-
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
+def one_line(done: Done) -> str:
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     return done.stderr
 

@@ -6,11 +6,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import commands
 import numpy as np
 import oracles
 import pytest
@@ -71,7 +70,7 @@ def said(folder: Path, rule: str = "shards") -> list[tuple[str, str]]:
 
 
 def run(*words: str | os.PathLike[str]) -> tuple[int, str]:
-    got = subprocess.run([sys.executable, "-m", "ckptkit", *map(str, words)], capture_output=True, text=True, check=False)
+    got = commands.run(*words)
     return got.returncode, got.stdout + got.stderr
 
 

@@ -119,12 +119,12 @@ def test_the_data_is_small_and_one_schema_is_read_in_ten_milliseconds() -> None:
     folder = ROOT / "ckptkit/arch/learned"
     assert sum(p.stat().st_size for p in folder.glob("*.json")) < 6_000_000
     script = (
-        "import time; from ckptkit.arch import learned_schema as f; t = time.perf_counter(); f('whisper'); print(time.perf_counter() - t)"
+        "import time; from ckptkit.arch import learned_schema as f; t = time.process_time(); f('whisper'); print(time.process_time() - t)"
     )
     took = [
         float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout) for _ in range(5)
     ]
-    assert min(took) < 0.03, took  # under 10 ms on a machine that has nothing else to do
+    assert min(took) < 0.02, took  # of a processor; 6 ms on a machine that has nothing else to do
 
 
 @pytest.mark.parametrize("model_type", ["opt", "whisper", "clip"])

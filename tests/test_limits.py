@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import gguf_files
 import numpy as np
 import pytest
+from commands import run
 
 import ckptkit
 from ckptkit import limits
@@ -194,10 +194,6 @@ def test_the_page_about_security_lists_every_limit_with_its_value() -> None:
         assert of.strip(), row
         said |= dict(zip(found, numbers, strict=True))
     assert said == limits.Limits()._asdict()
-
-
-def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ckptkit", *map(str, words)], capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def test_every_command_that_opens_a_checkpoint_takes_limits(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from test_statistics import check
 
 import ckptkit
@@ -224,10 +223,6 @@ def test_damage_leaves_the_digest_and_the_figures_of_the_damaged_tensor_out(tmp_
 
 
 # --- inspect ---------------------------------------------------------------------------------------------------------------------
-
-
-def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ckptkit", *map(str, args)], capture_output=True, text=True, timeout=120, check=False)
 
 
 BERT = oracles.golden("bert_tf")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from commands import Done, run
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
@@ -21,8 +22,8 @@ BERT = oracles.golden("bert_tf")
 WORD = "bert.embeddings.word_embeddings.weight"
 
 
-def cli(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ckptkit", "convert", *map(str, args)], capture_output=True, text=True, cwd=oracles.ROOT)
+def cli(*args: object) -> Done:
+    return run("convert", *args)
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:

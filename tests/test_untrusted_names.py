@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from commands import run
 
 import ckptkit
 from ckptkit.errors import CheckpointError, LimitError, UsageError
@@ -28,10 +27,8 @@ def safetensors(path: Path, names: tuple[str, ...] = ("w",), metadata: dict[str,
 
 
 def said(*words: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "ckptkit", *words], capture_output=True, timeout=60, check=False, env=os.environ | {"NO_COLOR": "1"}
-    )
-    return done.returncode, (done.stdout + done.stderr).decode()
+    done = run(*words, NO_COLOR="1")
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,12 @@ class Node:
             node = todo.pop()
             if node.rows:
                 yield node
-            todo += [node.children[k] for k in sorted(node.children, key=natural, reverse=True)]
+            todo += [node.children[k] for k in sorted(node.children, key=_order, reverse=True)]
+
+
+def _order(key: str) -> tuple[bool, object]:
+    """Natural order, and what is no part of the model last."""
+    return key in BESIDE.values(), natural(key)
 
 
 class View(NamedTuple):
@@ -81,7 +86,7 @@ def views(view: View) -> Sequence[View]:
     if view.members:
         return view.members
     out = []
-    for key in sorted(view.node.children, key=natural):
+    for key in sorted(view.node.children, key=_order):
         node, label = view.node.children[key], key
         while len(node.children) == 1 and not node.rows:
             ((part, node),) = node.children.items()

@@ -19,7 +19,7 @@ from .._typing import TYPE_CHECKING, NoReturn
 from ..errors import EXIT_USAGE, CheckpointError, inert, printable
 from ..support.terminal import RED, painted
 from ._modules import module_of
-from ._process import Ended, catch_signals, drop_output, open_streams, restore_signals, tidy
+from ._process import Ended, catch_signals, drop_output, open_streams, raise_arrived, restore_signals, tidy
 
 if TYPE_CHECKING:
     from ._declare import Command
@@ -140,7 +140,11 @@ def program() -> NoReturn:
 
 def _main() -> NoReturn:
     try:
-        status = _run()
+        try:
+            status = _run()
+        except Exception:
+            raise_arrived()
+            raise
         sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
     except CheckpointError as e:

@@ -15,6 +15,9 @@ from contextlib import suppress
 ENDING = ("SIGTERM", "SIGHUP", "SIGXCPU")
 
 
+_arrived: list[BaseException] = []  # the signals that have come
+
+
 class Ended(BaseException):
     """A signal told the program to end. No Exception: nothing on the way may take it for one of its own."""
 
@@ -42,7 +45,13 @@ def catch_signals() -> dict[str, object]:
     """Have the signals that end a program raise Ended; what they did before, for `restore_signals`."""
 
     def end(number: int, _frame: object) -> None:
-        raise Ended(next(n for n in ENDING if getattr(signal, n, None) == number), number)
+        arrived = Ended(next(n for n in ENDING if getattr(signal, n, None) == number), number)
+        _arrived.append(arrived)
+        raise arrived
+
+    def interrupt(_number: int, _frame: object) -> None:
+        _arrived.append(KeyboardInterrupt())
+        raise _arrived[-1]
 
     before: dict[str, object] = {}
     sys.unraisablehook = _once_more
@@ -52,7 +61,18 @@ def catch_signals() -> dict[str, object]:
             if number is not None and signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, end)
                 before[name] = signal.SIG_DFL
+    with suppress(ValueError):
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, interrupt)
+            before["SIGINT"] = signal.default_int_handler
     return before
+
+
+def raise_arrived() -> None:
+    """Raise the last signal that has come, if there was one: code in C (numpy, while it is imported) may have taken it for an error of its
+    own, and raised another instead."""
+    if _arrived:
+        raise _arrived[-1] from None
 
 
 def _once_more(lost: sys.UnraisableHookArgs) -> None:

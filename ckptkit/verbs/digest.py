@@ -128,18 +128,19 @@ def digest_after(subject: Subject, before: Before, jobs: int | None, watch: Watc
         return parameter_digest(canon, item, subject.checkpoint.classes.get(item.stored, ""), watch)
 
     order = sorted((i for i in items if i.name not in ready), key=lambda i: -i.spec.nbytes)
-    watch.total = sum(i.spec.nbytes for i in order)
+    parts = [t for w in subject.packings.weights.values() for t in w.parts.values()]
+    watch.total = sum(i.spec.nbytes for i in order) + sum(e.length for t in parts for e in t.extents)
     try:
         done = ready | dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
     finally:
         for c in canons:
             c.close()
     parameters = {i.name: done[i.name] for i in items}
-    packed, kinds = _packed(subject)
+    packed, kinds = _packed(subject, watch)
     return Digest(whole_digest(parameters), parameters, {i.name: i for i in items}, other_models(subject), packed, kinds)
 
 
-def _packed(subject: Subject) -> tuple[str, tuple[str, ...]]:
+def _packed(subject: Subject, watch: Watch) -> tuple[str, tuple[str, ...]]:
     """(the digest of the parts of packed weights, which packings): the lines "HEX name" as of parameters, by the parts' stored names."""
     from blake3 import blake3
 
@@ -154,6 +155,7 @@ def _packed(subject: Subject) -> tuple[str, tuple[str, ...]]:
             for e in t.extents:
                 for at in range(0, e.length, PIECE):
                     state.update(subject.checkpoint.read_extent(Extent(e.path, e.offset + at, min(PIECE, e.length - at))))
+                    watch(min(PIECE, e.length - at))
             each[t.name] = str(state.hexdigest())
     return whole_digest(each), tuple(dict.fromkeys(w.label for w in weights.values()))
 

@@ -9,8 +9,30 @@ from typing import Any
 from ckptkit.schema.learned import LearnedRow, Place, keys_of
 
 from .fit import Point, fit_number, numbers
-from .observe import IDLE
+from .observe import IDLE, Sample
 from .sample import Lab
+
+HEAD_DIM = {"head_dim": ("hidden_size", "num_attention_heads")}  # getattr(config, "head_dim", hidden_size // num_attention_heads)
+
+
+def filled(samples: Iterable[Sample], told: Iterable[Sample]) -> dict[str, str]:
+    """Put the size of a head into configurations that do not say it, where some of `told` do: libraries ask for a key that the
+    configuration's class does not have, with what they take instead. The keys so filled, and how; the check tells whether it is so."""
+    found: dict[str, str] = {}
+    for s in told:
+        for key, (whole, parts) in HEAD_DIM.items():
+            for said in s.env:
+                part = said[: -len(key)]
+                if said.endswith(key) and part[-1:] in ("", ".") and type(s.env[said]) is int and part + whole in s.env:
+                    found[said] = f"{part}{whole}//{part}{parts}"
+    for s in samples:
+        for said, how in found.items():
+            a, b = (s.env.get(name) for name in how.split("//"))
+            if s.env.get(said) is None and type(a) is type(b) is int and b:
+                s.env[said] = a // b
+            elif isinstance(s.env.get(said), bool):  # tried as a switch: the library counted with it
+                s.env[said] = int(s.env[said])
+    return found
 
 
 def derived_keys(lab: Lab, used: Iterable[str]) -> dict[str, str | None]:

@@ -25,7 +25,7 @@ from ckptkit.schema.learned import (
 )  # fmt: skip
 
 from .check import Named, disagreements, renamed
-from .computed import derived_keys, used_keys
+from .computed import derived_keys, filled, used_keys
 from .fit import Conditions, Point, fit_number, numbers
 from .observe import IDLE, MEMORY
 from .sample import Lab, tiny_samples
@@ -355,6 +355,10 @@ class _Fitter:
 
 def fit(lab: Lab) -> Schema:
     """The schema that says all that the lab's samples have."""
+    heads = filled(lab.samples, lab.samples)
+    for how in heads.values():  # the number of heads shows in no shape until their size is said
+        key = tuple(how.split("//")[1].split("."))
+        lab.relevant.setdefault(key, list({s.env[".".join(key)] for s in lab.samples if ".".join(key) in s.env}))
     f = _Fitter(lab)
     f.fit_places()
     rows, unexplained, dims = [], 0, 0
@@ -364,7 +368,9 @@ def fit(lab: Lab) -> Schema:
         rows.append(f.in_further_classes(row, patterns))
         unexplained += missing
         dims += len(row.dims)
-    return Schema(f.prefix, f.places, rows, unexplained, dims, derived_keys(lab, used_keys(rows, f.places)))
+    used = used_keys(rows, f.places)
+    derived = {**derived_keys(lab, used), **{k: v for k, v in heads.items() if k in used}}
+    return Schema(f.prefix, f.places, rows, unexplained, dims, derived)
 
 
 def without_uncounted(lab: Lab) -> None:
@@ -385,6 +391,7 @@ def learn(lab: Lab, rounds: int = 3) -> tuple[Schema, list[str]]:
     for i in range(rounds + 1):
         schema = fit(lab)
         unseen = [*lab.joints(8, 2), *(tiny_samples(lab, (2,)) if i == 0 else ())]
+        filled([s for s, _ in unseen], lab.samples)
         wrong = [(s, over, said) for s, over in unseen if any(said := disagreements(schema, s))]
         if not wrong or i == rounds or lab.late:
             break

@@ -10,21 +10,10 @@ from pathlib import Path
 
 import oracles
 import pytest
+from commands import Done, run
 
 
-def run(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ckptkit", *map(str, args)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **env},
-        timeout=120,
-        check=False,
-    )
-
-
-def one_line(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+def one_line(done: Done, status: int, *words: str) -> None:
     assert done.returncode == status, done
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import oracles
 import pytest
+from commands import run
 
 
-def run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+def process(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ckptkit", *map(str, args)],
         capture_output=True,
@@ -70,7 +71,7 @@ def test_an_output_without_utf_8_is_no_obstacle(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file({"Gewichte.größe": np.zeros(2, np.float32)}, tmp_path / "x.safetensors")
-    done = run("inspect", tmp_path / "x.safetensors", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    done = process("inspect", tmp_path / "x.safetensors", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == 0 and "Gewichte.gr\\xf6\\xdfe" in done.stdout
 
 

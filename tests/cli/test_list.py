@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import oracles
 import pytest
+from commands import Done
 
 import ckptkit
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ckptkit", "list", *args], capture_output=True, text=True, env={**os.environ}, timeout=60, check=False
-    )
+def run(*args: str) -> Done:
+    return commands.run("list", *args)
 
 
 def listed(what: str) -> list[dict[str, object]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from terminals import on_terminal
 
+import ckptkit
 from ckptkit.support.progress import Progress, Watch
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -94,3 +95,15 @@ def test_rate_and_time_left_are_of_the_phase() -> None:
     os.close(ours)
     assert got[1].rstrip() == "lock: hashing the files"
     assert got[2].rstrip() == "lock: hashing the files  1.0 kB of 4.0 kB  25%  1.0 kB/s  3 s left"
+
+
+@pytest.mark.parametrize("where", ["made/bert-hf", "forms/quant_gptq_v1", "forms/gguf_llama/llama-q8_0.gguf", "forms/dcp_llama_tp2d"])
+def test_what_is_told_ends_with_all_bytes(where: str, tmp_path: Path) -> None:
+    path = FIXTURES / where
+    path = path / "checkpoint" if (path / "checkpoint").exists() else path
+    for work in (ckptkit.digest, ckptkit.validate, ckptkit.lock, lambda p, progress: ckptkit.diff(p, p, progress=progress)):
+        told: list[tuple[int, int]] = []
+        work(path, progress=lambda done, total, told=told: told.append((done, total)))  # type: ignore[operator]
+        last = {total: done for done, total in told}  # of each phase
+        assert told and all(0 < done <= total for done, total in told)
+        assert all(total == done for total, done in last.items())

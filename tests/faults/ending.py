@@ -51,9 +51,22 @@ def convert(source: Path, target: Path, overwrite: bool, temporary: Path) -> sub
     return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def started(program: subprocess.Popen[str]) -> None:
+    """Wait until the program catches signals, or has ended. What SIGINT does before is Python's own: a traceback of what it imports."""
+    while program.poll() is None:
+        try:
+            status = Path(f"/proc/{program.pid}/status").read_text()
+        except OSError:
+            return
+        caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+        if int(caught, 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.002)
+
+
 def rounds(work: Path, wanted: int, megabytes: int, seed: int = 0, seconds: float = 1e9) -> dict[str, object]:
     """The rounds; AssertionError at the first that leaves what it must not."""
-    started = time.monotonic()
+    began_at = time.monotonic()
     rng = random.Random(seed)
     source, temporary, place = make_bert(work / "source", megabytes), work / "tmp", work / "place"
     temporary.mkdir()
@@ -67,7 +80,7 @@ def rounds(work: Path, wanted: int, megabytes: int, seed: int = 0, seconds: floa
         remove(place / name)
     seen: Counter[str] = Counter()
     sent = 0
-    while sent < wanted and time.monotonic() - started < seconds:
+    while sent < wanted and time.monotonic() - began_at < seconds:
         target = place / rng.choice(list(FORMS))
         overwrite, old = rng.random() < 0.5, {}
         if overwrite:
@@ -76,11 +89,14 @@ def rounds(work: Path, wanted: int, megabytes: int, seed: int = 0, seconds: floa
         number = rng.choice(SIGNALS)
         program = convert(source, target, overwrite, temporary)
         time.sleep(rng.uniform(0.05, 1.05) * took[target.name])
+        again = rng.choice(SIGNALS) if rng.random() < 0.2 else None
+        if signal.SIGINT in (number, again):
+            started(program)
         alive = program.poll() is None
         program.send_signal(number)
-        if rng.random() < 0.2:
+        if again is not None:
             time.sleep(rng.uniform(0, 0.02))
-            program.send_signal(rng.choice(SIGNALS))
+            program.send_signal(again)
         said = program.communicate()[1]
         sent += alive
         now = tree(target) if target.exists() else {}
@@ -99,7 +115,7 @@ def rounds(work: Path, wanted: int, megabytes: int, seed: int = 0, seconds: floa
             shutil.rmtree(path)
         if target.exists():
             remove(target)
-    return {"signals": sent, "megabytes": megabytes, "seed": seed, "seconds": round(time.monotonic() - started), "seen": dict(seen)}
+    return {"signals": sent, "megabytes": megabytes, "seed": seed, "seconds": round(time.monotonic() - began_at), "seen": dict(seen)}
 
 
 def main() -> int:

@@ -46,19 +46,28 @@ def check(have: dict[str, np.ndarray], want: dict[str, np.ndarray], inputs: dict
         assert gap <= (6e-5 if "encoder" in want and "decoder.0" in want else 1e-5), name
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_pt2_program_runs_in_a_process_without_ckptkit(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = exported(monkeypatch, case, "pt2", tmp_path / "out")
-    inputs = inputs_of(case)
-    order = [n for n in ("input_ids", "token_type_ids", "attention_mask", "decoder_input_ids") if n in inputs]
-    np.savez(tmp_path / "in.npz", **inputs)
-    code = (
-        "import sys, numpy, torch; z = numpy.load(sys.argv[2])\n"
-        f"out = torch.export.load(sys.argv[1]).module()(*(torch.from_numpy(z[n]) for n in {order!r}))\n"
-        "numpy.savez(sys.argv[3], **{k: v.detach().numpy() for k, v in out.items()}); assert 'ckptkit' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, str(done), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")], check=True, cwd=tmp_path)
-    check(oracles.read_npz(tmp_path / "out.npz"), expected(case, inputs), inputs)
+PT2 = """
+import sys, numpy, torch
+for at in range(1, len(sys.argv), 4):
+    program, given, out, order = sys.argv[at : at + 4]
+    arrays = numpy.load(given)
+    made = torch.export.load(program).module()(*(torch.from_numpy(arrays[n]) for n in order.split()))
+    numpy.savez(out, **{k: v.detach().numpy() for k, v in made.items()})
+assert "ckptkit" not in sys.modules
+"""
+
+
+def test_pt2_programs_run_in_a_process_without_ckptkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[str] = []
+    for case in CASES:
+        inputs = inputs_of(case)
+        order = [n for n in ("input_ids", "token_type_ids", "attention_mask", "decoder_input_ids") if n in inputs]
+        np.savez(tmp_path / f"{case}-in.npz", **inputs)
+        done = exported(monkeypatch, case, "pt2", tmp_path / case)
+        words += [str(done), str(tmp_path / f"{case}-in.npz"), str(tmp_path / f"{case}-out.npz"), " ".join(order)]
+    subprocess.run([sys.executable, "-c", PT2, *words], check=True, cwd=tmp_path)
+    for case in CASES:
+        check(oracles.read_npz(tmp_path / f"{case}-out.npz"), expected(case, inputs_of(case)), inputs_of(case))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import oracles
 import pytest
+from commands import Done, run
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
@@ -198,8 +197,8 @@ def test_probes_of_ones_own_are_run(tmp_path: Path) -> None:
         ckptkit.verify(HF, HF, probes=str(tmp_path / "q.npz"))
 
 
-def cli(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ckptkit", "verify", *map(str, args)], capture_output=True, text=True, cwd=oracles.ROOT)
+def cli(*args: object) -> Done:
+    return run("verify", *args)
 
 
 def test_the_command_says_it_and_exits_with_0_1_2_3(tmp_path: Path) -> None:

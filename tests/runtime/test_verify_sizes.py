@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
@@ -42,12 +41,7 @@ def cut(target: Path, table: str, rows: int, *, say: bool = True) -> Path:
 @pytest.mark.parametrize("turned", [False, True])
 def test_models_whose_tables_have_other_sizes_are_different(table: str, rows: int, turned: bool, tmp_path: Path) -> None:
     sides = [HF, cut(tmp_path / "cut", table, rows)]
-    done = subprocess.run(
-        [sys.executable, "-m", "ckptkit", "verify", *map(str, reversed(sides) if turned else sides)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("verify", *(reversed(sides) if turned else sides))
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 1, done.stderr
     assert done.returncode == 1 and "different" in done.stdout, done.stdout + done.stderr
 
