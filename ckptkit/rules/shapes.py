@@ -72,19 +72,20 @@ def shape(s: Subject) -> Iterator[Finding]:
 
 @also("shape")
 def one_rank(s: Subject) -> Iterator[Finding]:
-    """One of the files in which Meta keeps the pieces of tensor-parallel ranks, alone: every matrix is cut, along the one side or the other."""
+    """One of the files in which Meta keeps the pieces of tensor-parallel ranks, alone: every matrix is cut, along one side or the other."""
     found = _OF_RANK.fullmatch(os.path.basename(s.checkpoint.path))
     if found is None or s.graph.dialect is None or s.graph.dialect.name != "meta" or s.checkpoint.ranks:
         return
     name, t = next(((n, t) for n, t in s.checkpoint.tensors.items() if n.endswith(".attention.wo.weight")), (None, None))
-    if name is None or t is None or len(t.spec.shape) != 2 or not 0 < t.spec.shape[1] < t.spec.shape[0] or t.spec.shape[0] % t.spec.shape[1]:
+    shape = t.spec.shape if t is not None else ()
+    if name is None or len(shape) != 2 or not 0 < shape[1] < shape[0] or shape[0] % shape[1]:
         return
-    of, rank = t.spec.shape[0] // t.spec.shape[1], int(found[1])
+    of, rank = shape[0] // shape[1], int(found[1])
     gone = [r for r in range(of) if r != rank]
     what = f"rank{'s' * (len(gone) > 1)} {', '.join(map(str, gone[:8]))}{', ...' if len(gone) > 8 else ''}"
     yield Finding(
         "error", "shape", name,
-        f"shape {list(t.spec.shape)}: the file is of rank {rank} of {of}; that of {what} is missing, and every matrix lacks its piece",
+        f"shape {list(shape)}: the file is of rank {rank} of {of}; that of {what} is missing, and every matrix lacks its piece",
         f"fetch {', '.join(f'consolidated.{r:02}.pth' for r in gone[:4])}{', ...' if len(gone) > 4 else ''}",
     )  # fmt: skip
 

@@ -38,7 +38,8 @@ STRINGS = False
 
 _LATEST = ("latest", "latest_universal")
 _STATES = re.compile(r"(?:zero_pp_rank_[0-9]{1,6}_)?mp_rank_[0-9]{1,4}_model_states\.pt")
-_SHARE = re.compile(r"(?:[a-z0-9]{1,8}_)?zero_pp_rank_[0-9]{1,6}_mp_rank_[0-9]{1,4}_optim_states\.pt")  # there without the states: one is lost
+# where these lie without the states, a file is lost
+_SHARE = re.compile(r"(?:[a-z0-9]{1,8}_)?zero_pp_rank_[0-9]{1,6}_mp_rank_[0-9]{1,4}_optim_states\.pt")
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
