@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from ... import store
 from ..._typing import TYPE_CHECKING
 from ...errors import UnsupportedError
 from ...findings import Finding
@@ -68,7 +69,7 @@ def _named(path: str) -> str | None:
         return None
     folder = os.path.join(os.path.dirname(path), tag)
     try:
-        return folder if any(_STATES.fullmatch(n) or _SHARE.fullmatch(n) for n in os.listdir(folder)) else None
+        return folder if any(_STATES.fullmatch(n) or _SHARE.fullmatch(n) for n in store.listdir(folder)) else None
     except OSError:
         return None
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
@@ -38,7 +39,7 @@ class States(NamedTuple):
 
 def read_states(folder: str) -> States:
     """Read the pickles of a folder. Raises UnsupportedError for a model that is cut up besides (tensor or pipeline parallel, experts)."""
-    names = sorted(os.listdir(folder))
+    names = sorted(store.listdir(folder))
     if other := next((n for n in names if _EXPERTS.fullmatch(n)), None):
         what = "of a pipeline" if other.startswith("layer_") else "of experts"
         raise UnsupportedError(f"holds states {what} ({printable(other, 100)}), which are not joined here", path=folder)
@@ -78,7 +79,7 @@ def read_states(folder: str) -> States:
         what = f"the model_states of rank {r} are missing: its weights are in its optim_states, its buffers and frozen weights are not"
         shown.append(Finding("warning", "pieces", f"rank {r}", what, "fetch it: every file of a step belongs to the checkpoint"))
     return States(
-        model, optim, zero if os.path.isdir(zero) and not optim else "", ranks, list(ranks), shown, lost
+        model, optim, zero if store.is_folder(zero) and not optim else "", ranks, list(ranks), shown, lost
     )  # fmt: skip
 
 
