@@ -239,6 +239,7 @@ TABLE = [
     ("diff {fine} {fine}", 0), ("diff {fine} {google}", 0), ("diff {fine} {wrong}", 1), ("diff {fine} {junk}", 2),
     ("diff {fine} {fine} --atol -1", 2),
     ("diff {joined} {fine}", 3), ("digest {fine}", 0), ("digest {none}", 2), ("digest {joined}", 3),
+    ("clean {fine}", 0), ("clean {none}", 2), ("clean", 2),
     ("lock {fine}", 0), ("lock {junk}", 2), ("lock {joined}", 3), ("lock {fine} -o {fine}", 2),
     ("fix {fine} {out}", 0), ("fix {wrong} {out}", 0), ("fix {wrong} {out} --dry-run", 0), ("fix {cut} {out}", 1),
     ("fix {cut} {out} --dry-run", 1),

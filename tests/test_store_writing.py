@@ -22,6 +22,7 @@ from ckptkit.containers import by_name, open_checkpoint
 from ckptkit.errors import CheckpointError, FindingsError, UsageError
 from ckptkit.fleet import run as fleet
 from ckptkit.fleet import threads
+from ckptkit.fleet.cleaning import clean
 from ckptkit.fleet.receipts import fold, receipt_of
 from ckptkit.fleet.units import cut_plan, part_of
 from ckptkit.plan.values import Plan, from_json, to_json
@@ -263,6 +264,18 @@ def test_parts_that_are_there_are_not_done_again(source: Path, bucket: list[serv
     bucket.clear()
     fleet.carry_out(again, one_after_another)
     assert len([r for r in bucket if r.method == "PUT" and "uploadId" in r.path]) == len(run.units) - 2
+
+
+def test_what_was_abandoned_is_listed_and_removed_when_told(source: Path, bucket: list[servers.Request]) -> None:
+    for url, words in ((f"s3://{servers.BUCKET}/left", {"container": "safetensors"}), (f"s3://{servers.BUCKET}/left-one/model.pt", {})):
+        run = fleet.begin(plan_of(source, url, **words), unit=UNIT)
+        fleet.do(run, run.units[0])
+        found = clean(url)
+        assert [n for _, n in found.uploads] == [1] and len(found.notes) == 2 and not found.removed
+        assert "1 part stored" in str(found) and "--remove" in str(found)
+        assert clean(url, remove=True).removed
+        again = clean(url)
+        assert again.uploads == () and again.notes == () and "nothing was left" in str(again)
 
 
 # --- cutting and folding -------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def begin(plan: Plan, *, overwrite: bool = False, unit: int = UNIT, on_overflow:
     mark = fingerprint(plan, plan.layout.checksum or "-", on_overflow)[:24]
     manifest, said = f"{notes}/run.json", _json(tree, f"{notes}/run.json")
     if said is not None and said.get("mark") != mark:
-        raise UsageError("another run into this place is not finished", path=plan.target, hint=f"ckptkit clean {plan.target}")
+        raise UsageError("another run into this place is not finished", path=plan.target, hint=_clean(plan))
     old = look_at_old(plan, tree, single, overwrite=overwrite) if said is None else old_of(said["old"])
     plan = in_new_names(plan, old, mark)
     units = cut_plan(plan, finish_of(plan), unit, tree.least_part)
@@ -96,8 +96,13 @@ def begin(plan: Plan, *, overwrite: bool = False, unit: int = UNIT, on_overflow:
             return begin(plan, overwrite=overwrite, unit=unit, on_overflow=on_overflow)
     uploads = {int(f): dict(u) for f, u in said["uploads"].items()}
     if {u.file for u in units} != uploads.keys() or said.get("unit") != unit:
-        raise UsageError("the run that is under way was cut another way", path=plan.target, hint=f"ckptkit clean {plan.target}")
+        raise UsageError("the run that is under way was cut another way", path=plan.target, hint=_clean(plan))
     return Run(plan, tree, mark, units, uploads, old, on_overflow, notes, said.get("committed") is True)
+
+
+def _clean(plan: Plan) -> str:
+    """The hint that says how to be rid of a run."""
+    return f"ckptkit clean {plan.target} shows it; with --remove it is gone"
 
 
 def do(run: Run, unit: Unit, crcs: dict[str, int] | None = None) -> Receipt:
@@ -178,7 +183,8 @@ def commit(run: Run, receipts: dict[str, Receipt]) -> tuple[Finding, ...]:
         return ()
     lacking = left(run, receipts)
     if lacking:
-        raise CheckpointError(f"{len(lacking)} of {len(run.units)} units are not done", path=run.plan.target, hint="ckptkit work goes on")
+        message = f"{len(lacking)} of {len(run.units)} units are not done"
+        raise CheckpointError(message, path=run.plan.target, hint="begin the same conversion again: it goes on")
     findings = _lost(run, receipts)
     check_inputs(run.plan)
     crcs = fold(run.plan, receipts.values())
@@ -234,7 +240,7 @@ def _complete(run: Run, file: int, tags: dict[int, str], only_if: str | None = N
         found = run.tree.entry(name)
         if found is None or found.size != size:
             message = "its parts are gone, and so is what was made of them"
-            raise CheckpointError(message, path=run.tree.label(name), hint=f"ckptkit clean {run.plan.target}, and begin again") from None
+            raise CheckpointError(message, path=run.tree.label(name), hint=f"{_clean(run.plan)}, and begin again") from None
 
 
 def _late(run: Run, crcs: dict[str, int]) -> dict[int, bytes]:
