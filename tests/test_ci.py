@@ -314,3 +314,10 @@ def test_every_command_ends_with_the_documented_status(project: Path, line: str,
     assert "Traceback" not in done.stderr
     if status == 2 and line != "validate {wrong} {junk}":  # of several, each is shown
         assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
+
+
+def test_every_library_is_pinned_once() -> None:
+    lines = (Path(__file__).parents[1] / "constraints.txt").read_text().split("\n")
+    names = [re.sub("[_.]", "-", re.split(r"[=<>;\[ ]", line)[0].lower()) for line in lines]
+    named = [n for n in names if n and not n.startswith("#")]
+    assert len(named) == len(set(named)), sorted(n for n in named if named.count(n) > 1)
