@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,8 @@ def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next
     }[form]
     old, new = small(tmp_path / "old", 1.0), small(tmp_path / "new", 2.0)
     honest = tree_at
+    convert(old, tmp_path / "before", force=True, **words)
+    made = plan_of(new, str(tmp_path / "nowhere"), force=True, **words)
     for before in (None, 1.0):
         at, after = 0, True
         while True:
@@ -222,8 +225,8 @@ def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next
             at += not after
             target = tmp_path / f"{form}-{before}-{at}-{after}"
             if before is not None:
-                convert(old, target, force=True, **words)
-            plan = plan_of(new, str(target), force=True, overwrite=before is not None, **words)
+                shutil.copytree(tmp_path / "before", target)
+            plan = made._replace(target=str(target))
             clock = [0]
             monkeypatch.setattr(fleet, "tree_at", lambda where, c=clock, k=at, a=after: Dying(honest(where), c, k, a))
             try:
@@ -239,6 +242,8 @@ def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next
                 except UsageError as e:  # it had finished: what is there is the new
                     assert "exists" in e.message
             assert seen(target) == 2.0
+            shards = {p.name for p in target.iterdir() if p.suffix in (".safetensors", ".bin")}
+            assert len(shards) == len([n for n, _ in plan.layout.files if not n.endswith(".json")])  # nothing of the old is left
             left = honest(str(target)).uploads()
             assert not (target / ".ckptkit" / "run.json").exists()
             if ended:

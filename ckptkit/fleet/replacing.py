@@ -50,7 +50,7 @@ def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
         message = f"is replaced file by file in {plan.layout.container}: a reader could see some of both"
         raise UsageError(message, path=plan.target, hint="name another target")
     entry = tree.entry(index) if index is not None else None
-    return Old(False, entry.tag if entry is not None else "", tuple(sorted((written & there) - names)))
+    return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)))
 
 
 def _may(there: bool, overwrite: bool, target: str) -> bool:

@@ -84,6 +84,7 @@ def begin(plan: Plan, *, overwrite: bool = False, unit: int = UNIT, on_overflow:
         raise UsageError("another run into this place is not finished", path=plan.target, hint=_clean(plan))
     old = look_at_old(plan, tree, single, overwrite=overwrite) if said is None else old_of(said["old"])
     plan = in_new_names(plan, old, mark)
+    old = old._replace(obsolete=tuple(n for n in old.obsolete if n not in plan.names))
     units = cut_plan(plan, finish_of(plan), unit, tree.least_part)
     if said is None:
         mine = {u.file: tree.sink(plan.layout.files[u.file][0]).begin() for u in units if u.number == 1}

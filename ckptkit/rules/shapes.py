@@ -44,7 +44,7 @@ def shape(s: Subject) -> Iterator[Finding]:
             text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
         yield Finding("error", "shape", collapse(names, 4), text)
     for m in set(s.completed().mismatches) - set(solution.mismatches):
-        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis)
+        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis and s.value(a) is not None)
         yield Finding(
             "error",
             "size",
