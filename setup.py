@@ -8,7 +8,7 @@ from setuptools import Extension, setup
 KERNELS = Extension(
     "ckptkit.support._kernels",
     ["ckptkit/support/_kernels.c"],
-    extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-std=c11"],
+    extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-std=c11", "-g0"],
     optional=True,
 )
 

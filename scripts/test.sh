@@ -21,8 +21,9 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 
 wanted="$(cat pyproject.toml constraints.txt | cksum) $PWD"
+# --no-compile: of the frameworks' thirty thousand files a part is imported, and compiled then
 if [ "$(cat "$venv/installed-for" 2>/dev/null)" != "$wanted" ]; then
-  "$venv/bin/python" -m pip install --quiet -c constraints.txt -e '.[test]'
+  "$venv/bin/python" -m pip install --quiet --no-compile -c constraints.txt -e '.[test]'
   printf '%s' "$wanted" > "$venv/installed-for"
 fi
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 # before any framework is imported: they read these once
 os.environ.update(
@@ -19,6 +20,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# bytecode is kept whatever the environment says: else each of a thousand commands compiles the package again, two thirds of its time
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # a busy machine makes no test wrong
 settings.register_profile("ckptkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -126,6 +126,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("docs/how-it-works.md", r"^```python"): "tests/test_adding_an_architecture.py",
     ("docs/how-to/gate-in-ci.md", r"^```toml"): "",
     ("docs/report.md", r"^ckptkit browse "): "tests/test_browse.py",
+    ("docs/stores.md", r"^```console"): "tests/test_stores.py",  # against servers of its own: these are other people's
     ("docs/packed.md", r"gpt-oss/ m.gguf"): "tests/test_gguf_mxfp4.py",
     ("docs/models.md", r"^```python"): "tests/runtime/test_docs.py",
     ("docs/models.md", r"--to (onnx|pt2|savedmodel|keras)$"): "tests/runtime/test_export.py",
@@ -136,6 +137,7 @@ OPTIONS_OF_OTHERS = {
     *("--corpus", "--variants", "--kills", "--megabytes", "--signals"),  # of programs in tests/
     *("--generate-hashes", "--require-hashes"),  # pip's
     *("--epochs", "--model", "--rate", "--vocab", "--task", "--length", "--no-dropout"),  # of examples/
+    "--only",  # benchmarks/run.py's
     "--strict",  # mkdocs'
 }
 

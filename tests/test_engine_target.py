@@ -19,7 +19,7 @@ from ckptkit.engine import run as engine
 from ckptkit.engine.run import run
 from ckptkit.engine.worker import Worker
 from ckptkit.errors import CheckpointError, CorruptError, NotFoundError, UsageError
-from ckptkit.support import files as fileio
+from ckptkit.store import files as fileio
 
 
 def test_files_copies_texts_and_late_parts_arrive_together(tmp_path: Path) -> None:

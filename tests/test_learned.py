@@ -115,16 +115,17 @@ def test_every_file_is_read_and_is_in_the_index() -> None:
                     language.parse_expression(dim)
 
 
-def test_the_data_is_small_and_one_schema_is_read_in_ten_milliseconds() -> None:
+def test_the_data_is_small_and_for_a_schema_one_small_file_is_read() -> None:
     folder = ROOT / "ckptkit/arch/learned"
     assert sum(p.stat().st_size for p in folder.glob("*.json")) < 6_000_000
     script = (
-        "import time; from ckptkit.arch import learned_schema as f; t = time.process_time(); f('whisper'); print(time.process_time() - t)"
+        "import sys; from ckptkit.arch import learned_schema as f; opened = []\n"
+        "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
+        "f('whisper'); print(*(o for o in opened if o.endswith('.json')), sep='\\n')"
     )
-    took = [
-        float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout) for _ in range(5)
-    ]
-    assert min(took) < 0.02, took  # of a processor; 6 ms on a machine that has nothing else to do
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    (read,) = map(Path, done.stdout.split())
+    assert read.parent.name == "learned" and read.stat().st_size < 100_000
 
 
 @pytest.mark.parametrize("model_type", ["opt", "whisper", "clip"])

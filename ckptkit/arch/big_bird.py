@@ -1,7 +1,5 @@
 """BigBird: BERT whose attention is to blocks of a long text; of a text that has few blocks it is to all of it, as in BERT.
 
-Which random blocks a position sees, the library draws anew from a fixed seed; that is not built here, so that longer texts are refused.
-
 Source: transformers models/big_bird (names, classes, from what length on attention is sparse).
 """
 

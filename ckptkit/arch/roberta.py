@@ -102,13 +102,16 @@ FAIRSEQ_KEYS: dict[str, str | Key] = {
 }
 
 
+_TOLD = frozenset(("arch", "_name", "encoder_layers", "decoder_layers"))  # Megatron keeps its `args` too, and has none of these
+
+
 def read_fairseq(extras: Mapping[str, object]) -> dict[str, object] | None:
-    """The model's options in a fairseq file: `cfg.model` (new) or the attributes of `args` (old)."""
+    """The model's options in a fairseq file: `cfg.model` (new) or the attributes of `args` (old); None of other programs' arguments."""
     cfg = extras.get("cfg")
     options = cfg.get("model") if isinstance(cfg, Mapping) else None
     found = options if options is not None else extras.get("args")
     found = getattr(found, "state", found)
-    return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) else None
+    return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) and not _TOLD.isdisjoint(found) else None
 
 
 def write_fairseq(raw: dict[str, object]) -> dict[str, object]:

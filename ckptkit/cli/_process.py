@@ -16,6 +16,7 @@ ENDING = ("SIGTERM", "SIGHUP", "SIGXCPU")
 
 
 _arrived: list[BaseException] = []  # the signals that have come
+_waiting: list[bool] = []  # while one is to be sent again others are only noted: an exception would not get out
 
 
 class Ended(BaseException):
@@ -47,11 +48,13 @@ def catch_signals() -> dict[str, object]:
     def end(number: int, _frame: object) -> None:
         arrived = Ended(next(n for n in ENDING if getattr(signal, n, None) == number), number)
         _arrived.append(arrived)
-        raise arrived
+        if not _waiting:
+            raise arrived
 
     def interrupt(_number: int, _frame: object) -> None:
         _arrived.append(KeyboardInterrupt())
-        raise _arrived[-1]
+        if not _waiting:
+            raise _arrived[-1]
 
     before: dict[str, object] = {}
     sys.unraisablehook = _once_more
@@ -82,11 +85,15 @@ def _once_more(lost: sys.UnraisableHookArgs) -> None:
     if not isinstance(e, (Ended, KeyboardInterrupt)):
         sys.__unraisablehook__(lost)
         return
-    import threading
+    _waiting.append(True)
+    try:
+        import threading
 
-    again = threading.Timer(0.005, os.kill, (os.getpid(), e.number if isinstance(e, Ended) else signal.SIGINT))
-    again.daemon = True
-    again.start()
+        again = threading.Timer(0.005, os.kill, (os.getpid(), e.number if isinstance(e, Ended) else signal.SIGINT))
+        again.daemon = True
+        again.start()
+    finally:
+        _waiting.clear()
 
 
 def restore_signals(before: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .. import store
 from .._typing import TYPE_CHECKING
 from ..errors import CheckpointError, UsageError, printable
 from . import _declare as declare
@@ -106,7 +107,7 @@ def _folder(path: str, output: str, reading: Reading, asked: Asked) -> str:
     entries: list[Entry] = []
     taken = {"index.html"}
     for place in below(path):
-        name = os.path.relpath(place.path, path)
+        name = store.relative(place.path, path)
         try:
             if place.what:
                 raise CheckpointError(f"is {place.what}, which this version does not read")
@@ -135,4 +136,4 @@ def _file_name(name: str, taken: set[str]) -> str:
 def _inputs(path: str, files: tuple[str, ...], config: str | None) -> list[str]:
     from ._outputs import unread
 
-    return [*unread(path), *files, *([config] if config else [])] if os.path.isdir(path) else [path, *files, *([config] if config else [])]
+    return [*(unread(path) if store.is_folder(path) else [path]), *files, *([config] if config else [])]

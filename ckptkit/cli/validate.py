@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from .. import store
 from .._typing import TYPE_CHECKING
 from ..errors import NotFoundError, UsageError, one_of, printable
 from . import _declare as declare
@@ -141,7 +140,7 @@ def _below(path: str) -> list[str]:
     """What is to be named to have every checkpoint checked that lies in a folder or below it; a file is itself."""
     from ..containers import below
 
-    if not os.path.isdir(path):
+    if not store.is_folder(path):
         return [path]
     places = [p.path for p in below(path)]
     if not places:

@@ -23,7 +23,7 @@ from ..schema import Adjust, Lack
 from ..schema.layout import Placed, Sizes, stored_shape
 from ..schema.layout import nest as loops_of
 from ..schema.loops import Loop
-from ..support.files import Files
+from ..store.files import Files
 from ..tensors import DTYPES, StoredTensor, TensorSpec
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import os
 import re
 from collections.abc import Collection, Mapping
 
+from .. import store
 from ..containers import Checkpoint
 from ..errors import CheckpointError
-from ..support.strict_json import read_json
 
 NOT_MODEL_CONFIGS = frozenset(
     ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json", "quantize_config.json",
@@ -57,7 +57,7 @@ def of_released_name(checkpoint: Checkpoint, names: Collection[str]) -> str | No
 
 def _read(path: str) -> Mapping[str, object] | None:
     try:
-        value = read_json(path)
+        value = store.read_json(path)
     except (CheckpointError, OSError):
         return None
     return value if isinstance(value, dict) else None

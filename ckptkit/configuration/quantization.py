@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 
+from .. import store
 from .._typing import Any, cast
 from ..errors import CheckpointError
-from ..support.strict_json import read_json
 
 BESIDE = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 KEYS = ("quantization_config", "compression_config", "quantization")
@@ -86,10 +86,10 @@ def quantization_of(raw: Mapping[str, object] | None, source: str, folder: str) 
             )
     for name in BESIDE:
         path = os.path.join(folder, name)
-        if not os.path.isfile(path):
+        if not store.is_file(path):
             continue
         try:
-            data = read_json(path)
+            data = store.read_json(path)
         except CheckpointError:
             continue
         if isinstance(data, Mapping):

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 
+from .. import store
 from .._typing import Any, NamedTuple
 from ..arch import called, filenames, learned_index, of_class, parts, with_reader
 from ..containers import Checkpoint
@@ -19,8 +20,6 @@ from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError, p
 from ..findings import Finding
 from ..schema import Architecture, Dialect, Key, count_name
 from ..schema.layout import general, parse
-from ..support.links import leads_out
-from ..support.strict_json import read_bytes, read_json
 from .find import of_own_stem, of_released_name
 from .other_words import in_berts_words
 from .resolve import refers, resolved
@@ -64,7 +63,7 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
     """
     folder = checkpoint.folder
     try:
-        names = set(os.listdir(folder))
+        names = set(store.listdir(folder))
     except OSError:
         return None
     own = filenames()
@@ -89,9 +88,9 @@ def find_config(checkpoint: Checkpoint, part: str = "") -> str | None:
 
 def read_config(path: str) -> RawConfig:
     """A configuration file. Raises NotFoundError or CorruptError; a file that is no JSON object is one too."""
-    if os.path.isdir(path):
+    if store.is_folder(path):
         raise UsageError("is a directory where a configuration file is expected", path=path)
-    if not os.path.exists(path):
+    if not store.exists(path):
         raise NotFoundError("no such configuration file", path=path)
     name = os.path.basename(path)
     texts: dict[str, Callable[[str], dict[str, object]]] = {}
@@ -103,7 +102,7 @@ def read_config(path: str) -> RawConfig:
     )  # people name theirs after the experiment
     if alike is not None:
         return RawConfig(path, _from_text(texts[alike], path))
-    data = read_json(path)
+    data = store.read_json(path)
     if not isinstance(data, dict):
         raise CheckpointError(f"the configuration is {_kind(data)}, not an object", path=path)
     raw = {str(k): v for k, v in data.items()}
@@ -113,7 +112,7 @@ def read_config(path: str) -> RawConfig:
 def _from_text(read: Callable[[str], dict[str, object]], path: str) -> dict[str, object]:
     """What an architecture's own reader makes of a configuration that is no JSON. Its errors name the file."""
     try:
-        return read(read_bytes(path, "config_text").decode("utf-8", "replace"))
+        return read(store.read_bytes(path, "config_text").decode("utf-8", "replace"))
     except CheckpointError as e:
         raise type(e)(e.message, path=path, hint=e.hint) from None
 
@@ -153,7 +152,7 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
     if inside is not None:
         return inside
     found = find_config(checkpoint, part)
-    if found and (out := leads_out(found, checkpoint.folder)) is not None:
+    if found and (out := store.leads_out(found, checkpoint.folder)) is not None:
         message = f"is a link that leads out of the checkpoint's folder, to {printable(out)}: not followed"
         raise CheckpointError(message, path=found, hint="--config FILE reads what you name")
     return read_config(found) if found else None

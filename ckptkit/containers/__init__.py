@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .. import store
 from ..errors import UNREADABLE, CheckpointError, CorruptError
 from ..findings import Finding
 from ..limits import using
@@ -53,14 +54,15 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
         return opened
     p = os.fspath(path)
     try:
+        store.prepare(p)
         if container is not None:
             c = by_name(container)
-            p = p if os.path.isfile(p) else (c.prefix(p) or locate(p)[1])
+            p = p if store.is_file(p) else (c.prefix(p) or locate(p)[1])
         else:
             c, p = locate(p)
         refuse_text(p, c)
         opened = _with_others(c.open(p))
-        if os.path.isdir(path) and not os.path.isdir(p):
+        if store.is_folder(os.fspath(path)) and not store.is_folder(p):
             from ._folder import beside
 
             opened.findings += beside(os.path.dirname(p), opened)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .. import store
 from ..errors import NotFoundError
 from ._discovery import each
 from ._foreign import of_file
@@ -17,21 +18,22 @@ def locate(path: str) -> tuple[Container, str]:
     Bytes decide; the suffix only says what was probably meant when nothing fits.
     """
     path = os.fspath(path)
-    if os.path.isdir(path):
+    if store.is_folder(path):
         from ._folder import choose
 
         return choose(path)
-    if not os.path.lexists(path):
-        for c in each("tf_bundle" if os.path.exists(path + ".index") else ""):  # saves loading the others, 2 ms
+    if not store.lexists(path):
+        for c in each("tf_bundle" if store.exists(path + ".index") else ""):  # saves loading the others, 2 ms
             target = c.prefix(path)
             if target is not None:
                 return c, target
         unwritten = _unwritten_index(path)
         if unwritten is not None:
             return unwritten, path
-        scheme, mark, rest = path.partition("://")
-        if mark and scheme.isalnum():
-            raise NotFoundError("only local files are read, and this is an address", path=path, hint=_fetched(scheme.lower(), rest))
+        scheme, mark, _ = path.partition("://")
+        if mark and scheme.isalnum() and not store.is_url(path):
+            hint = "those begin with s3://, gs://, az://, https:// or hf://; else name a copy on a disk"
+            raise NotFoundError("this is an address of a kind that is not read", path=path, hint=hint)
         raise NotFoundError("no such file, directory or TensorFlow prefix", path=path, hint=_neighbours(path))
     return of_file(path), path
 
@@ -39,23 +41,19 @@ def locate(path: str) -> tuple[Container, str]:
 def _unwritten_index(path: str) -> Container | None:
     """The container of shards whose index is not there, named by it."""
     folder, base = os.path.split(path)
-    if not is_index(base) or not os.path.isdir(folder or "."):
+    if not is_index(base) or not store.is_folder(folder or "."):
         return None
     ext = os.path.splitext(whole_file(base))[1]
-    return next((c for c in each() if ext in c.SUFFIXES), None) if of_index(base, os.listdir(folder or ".")) else None
-
-
-def _fetched(scheme: str, rest: str) -> str:
-    """How to have a local copy of what an address names."""
-    if scheme == "hf":
-        return f"hf download {'/'.join(rest.split('/')[:2])} gets it, and prints the folder to name"
-    return "name a copy of it on a disk, or where its store is mounted"
+    return next((c for c in each() if ext in c.SUFFIXES), None) if of_index(base, store.listdir(folder or ".")) else None
 
 
 def _neighbours(path: str) -> str:
+    scheme, colon, rest = path.partition(":/")
+    if colon and rest[:1] != "/" and scheme.isalnum() and store.is_url(f"{scheme}://"):
+        return f"is {scheme}://{rest.lstrip('/')} meant? Give an address as text: a Path makes one slash of two"
     parent, name = os.path.split(path)
     try:
-        names = os.listdir(parent or ".")
+        names = store.listdir(parent or ".")
     except OSError:
         return f"there is no directory {parent!r} either"
     from difflib import get_close_matches

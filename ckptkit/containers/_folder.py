@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from .. import store
 from .._typing import NamedTuple
 from ..errors import UNREADABLE, CheckpointError, NotFoundError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..support.name_text import natural
-from ..support.strict_json import read_bytes
 from ._discovery import containers
 from ._foreign import foreign_folder, of_file
 from ._interface import Checkpoint, Container, Place
@@ -44,7 +44,7 @@ class Candidate(NamedTuple):
 
 def names_in(folder: str) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
+        return sorted(store.listdir(folder))
     except OSError as e:
         raise CheckpointError(f"cannot be read: {e.strerror}", path=folder, hint=UNREADABLE) from None
 
@@ -72,9 +72,9 @@ def choose(folder: str) -> tuple[Container, str]:
     names = names_in(folder)
     found = candidates(folder, names) or _by_bytes(folder, names)
     weak = not found or found[0].rank >= WEAK
-    lower = [p for p in below(folder) if os.path.dirname(p.path) != folder.rstrip(os.sep) or os.path.isdir(p.path)] if weak else []
-    lower = [p for p in lower if not os.path.samefile(p.path, folder)]
-    if lower and (not found or any(c.rank < WEAK for p in lower if os.path.isdir(p.path) for c in candidates(p.path, names_in(p.path)))):
+    lower = [p for p in below(folder) if os.path.dirname(p.path) != folder.rstrip(os.sep) or store.is_folder(p.path)] if weak else []
+    lower = [p for p in lower if not store.same_file(p.path, folder)]
+    if lower and (not found or any(c.rank < WEAK for p in lower if store.is_folder(p.path) for c in candidates(p.path, names_in(p.path)))):
         raise _only_below(folder, lower, found)
     if not found:
         raise _nothing(folder, names)
@@ -86,7 +86,7 @@ def choose(folder: str) -> tuple[Container, str]:
         base = os.path.basename(target)
         what = f"holds {whole_file(base)} and the shards of {base}, and loaders differ in which they read"
         raise UsageError(printable(what, 1000), path=folder, hint="name one of them")
-    whole = whole_file(os.path.basename(target)) if is_index(target) and os.path.isfile(target) else ""
+    whole = whole_file(os.path.basename(target)) if is_index(target) and store.is_file(target) else ""
     return container, os.path.join(folder, whole) if whole in names else target
 
 
@@ -148,7 +148,7 @@ def others_in(folder: str, names: Sequence[str]) -> list[str]:
             continue
         if n in sets:
             out[sets[n].index_name] = None
-        elif n.endswith(suffixes) and os.path.isfile(os.path.join(folder, n)) and _readable(os.path.join(folder, n)):
+        elif n.endswith(suffixes) and store.is_file(os.path.join(folder, n)) and _readable(os.path.join(folder, n)):
             out[n] = None
     return list(out)
 
@@ -181,7 +181,7 @@ def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
         for n in sorted(names, key=natural):
             path = os.path.join(folder, n)
             part = n.startswith("ocdbt.process_") and "manifest.ocdbt" in names  # what one process wrote of a store
-            if not n.startswith(".") and n != "blobs" and not part and os.path.isdir(path) and not os.path.islink(path):
+            if not n.startswith(".") and n != "blobs" and not part and store.is_folder(path) and not store.is_link(path):
                 lower += _walk(path, depth + 1, budget)
     if not (lower and found and found[0].rank >= WEAK):
         yield from own
@@ -208,13 +208,13 @@ def _own(folder: str, names: Sequence[str], found: Sequence[Candidate]) -> Itera
 
 def hub_revision(folder: str) -> str | None:
     """The snapshot of a model's folder in the hub's cache: that of refs/main, else the only one; None for another folder."""
-    root = folder if os.path.basename(os.path.normpath(folder)) != "snapshots" else os.path.dirname(os.path.normpath(folder))
+    root = folder if os.path.basename(store.normal(folder)) != "snapshots" else os.path.dirname(store.normal(folder))
     snapshots = os.path.join(root, "snapshots")
-    if not os.path.isdir(snapshots) or not (os.path.isdir(os.path.join(root, "refs")) or os.path.isdir(os.path.join(root, "blobs"))):
+    if not store.is_folder(snapshots) or not (store.is_folder(os.path.join(root, "refs")) or store.is_folder(os.path.join(root, "blobs"))):
         return None
-    revisions = [n for n in names_in(snapshots) if os.path.isdir(os.path.join(snapshots, n))]
+    revisions = [n for n in names_in(snapshots) if store.is_folder(os.path.join(snapshots, n))]
     main = os.path.join(root, "refs", "main")
-    named = read_bytes(main).decode("utf-8", "replace").strip() if os.path.isfile(main) else ""
+    named = store.read_bytes(main).decode("utf-8", "replace").strip() if store.is_file(main) else ""
     if named in revisions:
         return os.path.join(snapshots, named)
     if len(revisions) == 1:
@@ -229,7 +229,7 @@ def _by_bytes(folder: str, names: Sequence[str]) -> list[Candidate]:
     out = []
     for n in names[:1000]:
         path = os.path.join(folder, n)
-        if n.startswith((*BESIDE, ".")) or n.endswith(_TEXT) or not os.path.isfile(path):
+        if n.startswith((*BESIDE, ".")) or n.endswith(_TEXT) or not store.is_file(path):
             continue
         c = _readable(path)
         if c is not None:
@@ -257,7 +257,7 @@ def _only_below(folder: str, lower: Sequence[Place], found: Sequence[Candidate])
     what = "holds no checkpoint itself"
     if found:
         what = f"holds {_some([f.path for f in found], folder)}, which may be anything"
-    named = [os.path.relpath(p.path, folder) for p in lower]
+    named = [store.relative(p.path, folder) for p in lower]
     n = len(named)
     shown = [f"{name} ({p.what})" if p.what else name for name, p in zip(named, lower, strict=True)]
     what = f"{what}; {n} {'lies' if n == 1 else 'lie'} below it: {_few(shown)}"
@@ -277,7 +277,7 @@ def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
     refused = []
     for n in names[:200]:
         path = os.path.join(folder, n)
-        if not n.endswith(_TEXT) and not n.startswith((*BESIDE, ".")) and os.path.isfile(path):
+        if not n.endswith(_TEXT) and not n.startswith((*BESIDE, ".")) and store.is_file(path):
             try:
                 of_file(path)
             except CheckpointError as e:
@@ -291,7 +291,7 @@ def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
 
 
 def _some(paths: Sequence[str], folder: str) -> str:
-    return _few([os.path.relpath(p, folder) for p in paths])
+    return _few([store.relative(p, folder) for p in paths])
 
 
 def _few(names: Sequence[str]) -> str:

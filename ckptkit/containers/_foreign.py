@@ -10,28 +10,28 @@ import os
 import re
 from collections.abc import Sequence
 
+from .. import store
 from ..errors import PIPE, UNREADABLE, CheckpointError, NotFoundError, UnknownFormatError, UnsupportedError, printable
-from ..support.open_file import open_fd
 from ._discovery import containers, each
 from ._interface import Container
 
 
 def head_and_tail(path: str) -> tuple[bytes, bytes]:
     """The first 512 bytes of a file and its last 64."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
-        return os.pread(fd, 512, 0), os.pread(fd, 64, max(0, size - 64))
+        size = blob.size
+        return blob.pread(512, 0), blob.pread(64, max(0, size - 64))
     except OSError as e:
         raise CheckpointError(f"cannot be read: {e.strerror}", path=path, hint=UNREADABLE) from None
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def of_file(path: str) -> Container:
     """The container of a file, by its bytes. Raises UnknownFormatError, UnsupportedError, NotFoundError, CheckpointError."""
-    if not os.path.isfile(path):
-        if os.path.exists(path):
+    if not store.is_file(path):
+        if store.exists(path):
             raise CheckpointError("is not a regular file", path=path, hint=PIPE)
         raise NotFoundError("is a link to nothing", path=path, hint="the file that it names is gone, or it leads back to itself")
     head, tail = head_and_tail(path)
@@ -41,7 +41,7 @@ def of_file(path: str) -> Container:
     if (
         path.endswith(".distcp")
         and head.startswith(b"PK")
-        and (found := foreign_folder(os.path.dirname(path), os.listdir(os.path.dirname(path) or ".")))
+        and (found := foreign_folder(os.path.dirname(path), store.listdir(os.path.dirname(path) or ".")))
     ):
         raise UnsupportedError(f"is a part of {found[0]}, which this version does not read", path=path, hint=found[1])
     general = None
@@ -86,7 +86,11 @@ def instead_of_weights(head: bytes) -> tuple[str, str] | None:
 def refuse_pointers(path: str, head: bytes | None = None) -> None:
     """Raise UnknownFormatError for a file that is a pointer, a web page or an error of a server, whatever it is called."""
     if head is None:
-        head = head_and_tail(path)[0]
+        blob = store.open_blob(path)
+        try:
+            head = blob.pread(512, 0)
+        finally:
+            blob.close()
     start = head[:24].removeprefix(b"\xef\xbb\xbf").lstrip()[:9].lower()
     if start.startswith((b"version h", b"<!doctype", b"<html", b"<?xml", b"<error>")):
         text = instead_of_weights(head)
@@ -96,7 +100,7 @@ def refuse_pointers(path: str, head: bytes | None = None) -> None:
 
 def refuse_text(path: str, container: Container) -> None:
     """Raise UnknownFormatError for a file that is text, though by its name it is of a `container` that does not know its bytes."""
-    if not os.path.isfile(path):
+    if not store.is_file(path):
         return
     head, tail = head_and_tail(path)
     refuse_pointers(path, head)
@@ -146,11 +150,11 @@ def _refuse_by_name(path: str, head: bytes) -> None:
     """Raise UnsupportedError for a known format that is not read."""
     found = [(what, hint) for magic, what, hint in _FOREIGN if head.startswith(magic)]
     if head.startswith(b"PK\3\4"):
-        fd = open_fd(path)
+        blob = store.open_blob(path)
         try:
-            names = os.pread(fd, 1 << 16, max(0, os.fstat(fd).st_size - (1 << 16)))
+            names = blob.pread(1 << 16, max(0, blob.size - (1 << 16)))
         finally:
-            os.close(fd)
+            blob.close()
         found += [(what, hint) for mark, what, hint in _FOREIGN_ZIPS if mark in names]
     elif head[257:262] == b"ustar":
         found.append(("a tar archive, perhaps NeMo's", "unpack it and name the weights in it"))

@@ -23,11 +23,11 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import ExitStack
 
+from .. import store
 from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, UnknownNameError, one_of, printable
 from ..findings import Finding
 from ..limits import using
-from ..support.open_file import open_fd
 from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread, row_major_strides
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ class Checkpoint:
         self.limits: Mapping[str, int] = {}  # raised for this checkpoint
         self._checks = checks
         self._stack = ExitStack()
-        self._fds: dict[str, int] = {}
+        self._blobs: dict[str, store.Blob] = {}
+        self._pins = store.pin(self.files)  # which objects the headers were read of: values are read of no others
         self._closed = False
 
     def __enter__(self) -> Checkpoint:
@@ -119,30 +120,31 @@ class Checkpoint:
     def close(self) -> None:
         """Give the files back; using the checkpoint afterwards is an error."""
         self._closed = True
-        self._fds.clear()
+        self._blobs.clear()
+        self._pins = ()
         self._stack.close()
 
     @property
     def folder(self) -> str:
         """The directory in which what belongs to the checkpoint lies: configuration, vocabulary."""
-        path = os.path.abspath(self.path)
-        return path if os.path.isdir(path) else os.path.dirname(os.path.abspath(self.files[0]) if self.files else path)
+        path = store.absolute(self.path)
+        return path if store.is_folder(path) else os.path.dirname(store.absolute(self.files[0]) if self.files else path)
 
     @property
     def specs(self) -> Collection[TensorSpec]:
         """The dtypes and shapes of the tensors, far fewer than these: each object once."""
         return {id(t[1]): t[1] for t in self.tensors.values()}.values()
 
-    def fd(self, path: str) -> int:
-        """An open descriptor of one of the checkpoint's files (kept until close; only ever read with pread)."""
+    def blob(self, path: str) -> store.Blob:
+        """One of the checkpoint's files, open (kept until close; only ever read with pread)."""
         if self._closed:
             raise CheckpointError("the checkpoint is closed", path=self.path)
-        fd = self._fds.get(path)
-        if fd is None:
-            fd = open_fd(path)
-            self._stack.callback(os.close, fd)
-            self._fds[path] = fd
-        return fd
+        blob = self._blobs.get(path)
+        if blob is None:
+            blob = store.open_blob(path)
+            self._stack.callback(blob.close)
+            self._blobs[path] = blob
+        return blob
 
     def checks(self) -> Iterator[Check]:
         """The checksums the container keeps of its content; reading and comparing them is the caller's."""
@@ -150,9 +152,9 @@ class Checkpoint:
 
     def read_extent(self, extent: Extent) -> bytes:
         """The bytes of one extent; CorruptError if the file ends before it does."""
-        data = os.pread(self.fd(extent.path), extent.length, extent.offset)
+        data = self.blob(extent.path).pread(extent.length, extent.offset)
         while len(data) < extent.length:
-            more = os.pread(self.fd(extent.path), extent.length - len(data), extent.offset + len(data))
+            more = self.blob(extent.path).pread(extent.length - len(data), extent.offset + len(data))
             if not more:
                 raise CorruptError(f"ends at byte {extent.offset + len(data)}, {extent.length - len(data)} short", path=extent.path)
             data += more
@@ -222,8 +224,8 @@ class Checkpoint:
         """What headers say: an unpickled checkpoint is a closed one."""
         kept = {n: t._replace(read=None) if t.read is not None else t for n, t in self.tensors.items()}
         return {
-            **self.__dict__, "tensors": kept, "audit": tuple, "aliases": dict, "_checks": None, "_stack": None, "_fds": {}, "_closed": True,
-            "replicas": [], "per_rank": (),
+            **self.__dict__, "tensors": kept, "audit": tuple, "aliases": dict, "_checks": None, "_stack": None, "_blobs": {}, "_pins": (),
+            "_closed": True, "replicas": [], "per_rank": (),
         }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:

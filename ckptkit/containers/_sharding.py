@@ -18,15 +18,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from operator import itemgetter
 
+from .. import store
 from .._typing import NamedTuple, cast
 from ..errors import UNREADABLE, CheckpointError, CorruptError, UnsafeError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.name_text import collapse
-from ..support.strict_json import loads, read_bytes
+from ..support.strict_json import loads
 from ..tensors import Check, StoredTensor
 from ._foreign import refuse_pointers
 from ._interface import TOTAL, Checkpoint
+from ._shard_heads import fetch_heads
 from ._shard_names import LOST, Family, families, of_index, shard_of, whole_file
 
 RULE = "shards"
@@ -48,7 +50,7 @@ def read_index(path: str) -> ShardIndex:
 
     Raises CorruptError for what is no index, UnsafeError for a shard that lies anywhere but beside it, LimitError.
     """
-    value, repeated = loads(read_bytes(path), what="the index", path=path, duplicates="report")
+    value, repeated = loads(store.read_bytes(path), what="the index", path=path, duplicates="report")
     findings = [Finding("warning", RULE, key, f"the index has the key {key!r} twice; the last one counts") for key in repeated]
     if not isinstance(value, dict):
         raise CorruptError("the index is not a JSON object", path=path)
@@ -103,8 +105,9 @@ def open_sharded(
     """
     folder = os.path.dirname(path)
     names = _listing(folder)
-    index, broken = _readable_index(path, names) if os.path.lexists(path) else (None, "")
+    index, broken = _readable_index(path, names) if store.lexists(path) else (None, "")
     shards, unlisted, noted = _shards(path, index, names, broken)
+    fetch_heads([os.path.join(folder, s) for s in (*shards, *unlisted)], index)
     open_one = _counted(open_one, path)
     with ExitStack() as stack:
         parts: dict[str, Checkpoint] = {}
@@ -153,7 +156,7 @@ def open_sharded(
             path,
             container,
             tensors,
-            files=[*([path] if os.path.lexists(path) else []), *(f for p in parts.values() for f in p.files)],
+            files=[*([path] if store.lexists(path) else []), *(f for p in parts.values() for f in p.files)],
             metadata=metadata,
             extras=extras,
             wrapper=next((p.wrapper for p in parts.values() if p.wrapper), ""),
@@ -166,6 +169,7 @@ def open_sharded(
         merged.ties = {k: v for p in parts.values() for k, v in p.ties.items() if k not in tensors}
         merged.total_size = index.total_size
         merged.copies = {n: tuple(parts[s].tensors[n] for s in found) for n, found in owners.items() if len(found) > 1}
+        merged.audit = lambda: [f for p in parts.values() for f in p.audit()]
         merged._stack.enter_context(stack.pop_all())  # closing it closes the shards
     return merged
 
@@ -192,11 +196,11 @@ def _counted(open_one: Callable[[str], Checkpoint], path: str) -> Callable[[str]
 
 def _links(folder: str, shards: Sequence[str]) -> list[Finding]:
     """An information about shards that are links, as in the hub's cache: what is read lies elsewhere."""
-    links = [s for s in shards if os.path.islink(os.path.join(folder, s))]
+    links = [s for s in shards if store.is_link(os.path.join(folder, s))]
     if not links:
         return []
     more = f" (and {len(links) - 1} more)" if len(links) > 1 else ""
-    return [Finding("info", RULE, printable(links[0]), f"is a link to {printable(os.readlink(os.path.join(folder, links[0])))}{more}")]
+    return [Finding("info", RULE, printable(links[0]), f"is a link to {printable(store.read_link(os.path.join(folder, links[0])))}{more}")]
 
 
 def _each_in_its_shard(index: ShardIndex, parts: Mapping[str, Checkpoint]) -> dict[str, StoredTensor] | None:
@@ -287,7 +291,7 @@ def _check_total_size(stated: int | None, tensors: Mapping[str, StoredTensor]) -
 
 def _listing(folder: str) -> list[str]:
     try:
-        return sorted(os.listdir(folder or "."))
+        return sorted(store.listdir(folder or "."))
     except OSError:  # a directory that may be entered but not listed
         return []
 
@@ -315,7 +319,7 @@ def _shards(path: str, index: ShardIndex | None, names: Sequence[str], broken: s
             what = f"{broken}: loaders cannot read it, the {len(family.names)} shards that lie there are read"
         return list(family.names), [], [Finding("error", RULE, base, what, "ckptkit fix makes it from the shards")]
     shards = list(dict.fromkeys(index.weight_map.values()))
-    missing = [s for s in shards if not os.path.isfile(os.path.join(folder, s))]
+    missing = [s for s in shards if not store.is_file(os.path.join(folder, s))]
     if len(missing) == len(shards) and len(whole) == 1 and whole_file(base) not in names:
         others = whole[0].names
         what = (

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from .. import store
 from .._typing import TYPE_CHECKING
 from ..errors import CorruptError
 from ..findings import Finding
@@ -46,7 +47,7 @@ def _numbers(names: Sequence[str]) -> list[int]:
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """One of several such files."""
     folder = os.path.dirname(path) or "."
-    return bool(_FILE.fullmatch(os.path.basename(path))) and len(_numbers(os.listdir(folder))) > 1 and torch.sniff(head, tail, path)
+    return bool(_FILE.fullmatch(os.path.basename(path))) and len(_numbers(store.listdir(folder))) > 1 and torch.sniff(head, tail, path)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -63,7 +64,7 @@ def prefix(path: str) -> str | None:
 def open(path: str) -> Checkpoint:
     """Read the pickles of every rank. Raises CorruptError for a rank whose file is missing between others."""
     folder = os.path.dirname(path)
-    numbers = _numbers(os.listdir(folder or "."))
+    numbers = _numbers(store.listdir(folder or "."))
     LIMITS.check("shards", len(numbers), "the number of ranks", path)
     gone = [n for n in range(numbers[-1] + 1) if n not in numbers]
     if gone:

@@ -12,11 +12,11 @@ import os
 from collections.abc import Sequence
 from math import prod
 
+from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple, NoReturn
 from ..errors import CorruptError, UnsupportedError, printable
 from ..limits import LIMITS
 from ..support.lazy import later
-from ..support.open_file import open_fd
 from ..tensors import Extent, StoredTensor, TensorSpec
 from ._interface import Checkpoint
 
@@ -79,20 +79,18 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """The arrays of a file; no weight is read. Raises CorruptError, UnsupportedError."""
-    import mmap
-
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
-        if os.pread(fd, 8, 0).startswith(_PACKED):
+        size = blob.size
+        if blob.pread(8, 0).startswith(_PACKED):
             hint = "where you trust its writer: joblib.dump(joblib.load(FILE), NEW, compress=0)"
             raise UnsupportedError("is a compressed joblib file, which is not read", path=path, hint=hint)
         if size < 2:
             raise CorruptError(f"truncated: {size} bytes are too few for a pickle", path=path)
-        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data:
-            pickle = interpreter.load(data, path=path, shortcut=False, inline=_inline)  # type: ignore[arg-type]
+        with blob.mapped(flat=True) as data:
+            pickle = interpreter.load(data, path=path, shortcut=False, inline=_inline)
     finally:
-        os.close(fd)
+        blob.close()
     if pickle.end != size:
         raise CorruptError(f"{size - pickle.end:,} bytes follow the end of the pickle", path=path)
     tensors: dict[str, StoredTensor] = {}

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from .. import store
 from ..errors import UsageError, printable
 from ..limits import LIMITS
-from ..support.open_file import open_fd
 from ..tensors import StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
@@ -45,9 +45,9 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         for path in todo:
             if path.endswith(SUFFIXES):
                 found += 1
-            elif os.path.isdir(path) and not os.path.islink(path):
+            elif store.is_folder(path) and not store.is_link(path):
                 try:
-                    below += [os.path.join(path, n) for n in os.listdir(path)]
+                    below += [os.path.join(path, n) for n in store.listdir(path)]
                 except OSError:  # a folder that may not be looked into
                     return []
             elif depth:
@@ -69,14 +69,14 @@ def open(path: str) -> Checkpoint:
     from ._wire.npy_array import stored_array
     from ._wire.npy_header import MAX_HEADER, header
 
-    files = _files(path) if os.path.isdir(path) else {os.path.basename(path).removesuffix(".npy") or "0": path}
+    files = _files(path) if store.is_folder(path) else {os.path.basename(path).removesuffix(".npy") or "0": path}
     tensors: dict[str, StoredTensor] = {}
     for name, file in files.items():
-        fd = open_fd(file)
+        blob = store.open_blob(file)
         try:
-            h = header(os.pread(fd, MAX_HEADER + 12, 0), os.fstat(fd).st_size, file, swapped=True)
+            h = header(blob.pread(MAX_HEADER + 12, 0), blob.size, file, swapped=True)
         finally:
-            os.close(fd)
+            blob.close()
         tensors[name] = stored_array(name, h, file, h.start)
     return Checkpoint(path, NAME, tensors, files=tuple(files.values()))
 
@@ -87,17 +87,15 @@ def _files(folder: str) -> dict[str, str]:
     todo = [("", folder, 0)]
     while todo:
         base, at, depth = todo.pop(0)
-        with os.scandir(at) as entries:
-            listed = sorted(entries, key=lambda e: e.name)
-        for e in listed:
-            if e.name.endswith(SUFFIXES) and e.is_file(follow_symlinks=False):
-                out[base + e.name.removesuffix(".npy")] = e.path
+        for name, below, regular in sorted(store.entries(at)):
+            if name.endswith(SUFFIXES) and regular:
+                out[base + name.removesuffix(".npy")] = os.path.join(at, name)
                 if len(out) > LIMITS.tensors:
                     LIMITS.check("tensors", len(out), "the number of arrays", folder)
-            elif e.is_dir(follow_symlinks=False):
+            elif below:
                 if depth >= LIMITS.folders:
-                    LIMITS.refuse("folders", f"its folders are nested deeper at {printable(base + e.name)}", folder)
-                todo.append((f"{base}{e.name}/", e.path, depth + 1))
+                    LIMITS.refuse("folders", f"its folders are nested deeper at {printable(base + name)}", folder)
+                todo.append((f"{base}{name}/", os.path.join(at, name), depth + 1))
     return out
 
 

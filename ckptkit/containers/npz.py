@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from .. import store
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CorruptError, LimitError, UnsupportedError, UsageError, printable
 from ..limits import LIMITS
-from ..support.open_file import open_fd
 from ..tensors import Check, Extent, StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part, Slot
 
@@ -57,22 +57,22 @@ def open(path: str) -> Checkpoint:
     from ..support.collector import paused
     from ._wire.zip_archive import read_directory
 
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
         with paused():
-            entries = read_directory(fd, os.fstat(fd).st_size, path, writer=_WRITER, deflated=True, old_names=True)
-            return _open(fd, entries, path)
+            entries = read_directory(blob, blob.size, path, writer=_WRITER, deflated=True, old_names=True)
+            return _open(blob, entries, path)
     finally:
-        os.close(fd)
+        blob.close()
 
 
-def _open(fd: int, entries: Mapping[str, Entry], path: str) -> Checkpoint:
+def _open(blob: store.Blob, entries: Mapping[str, Entry], path: str) -> Checkpoint:
     tensors: dict[str, StoredTensor] = {}
     for e in entries.values():
         if not e.name.endswith(".npy"):
             raise UnsupportedError(f"is a zip with the entry {printable(e.name, 100)}, which is no .npy array", path=path)
         name = e.name.removesuffix(".npy")
-        tensors[name] = _tensor(fd, e, name, path)
+        tensors[name] = _tensor(blob, e, name, path)
     if not tensors:
         raise UnsupportedError("is an empty zip: it holds no arrays", path=path)
 
@@ -84,7 +84,7 @@ def _open(fd: int, entries: Mapping[str, Entry], path: str) -> Checkpoint:
     return Checkpoint(path, NAME, tensors, files=(path,), checks=checks)
 
 
-def _tensor(fd: int, e: Entry, name: str, path: str) -> StoredTensor:
+def _tensor(blob: store.Blob, e: Entry, name: str, path: str) -> StoredTensor:
     from ._wire.npy_array import row_major, stored_array
     from ._wire.npy_header import MAX_HEADER, header
 
@@ -95,9 +95,9 @@ def _tensor(fd: int, e: Entry, name: str, path: str) -> StoredTensor:
             hint = "where you trust its writer, save it with numpy.savez, which does not compress, or --limit unpack_ratio=N"
             what = f"{printable(e.name)} is said to have {e.size:,} bytes, of which {e.packed:,} are stored"
             raise LimitError(f"{what}, over the limit unpack_ratio={LIMITS.unpack_ratio}", path=path, hint=hint)
-        head = _inflate(os.pread(fd, min(e.packed, want + 1024), e.start), want, label)
+        head = _inflate(blob.pread(min(e.packed, want + 1024), e.start), want, label)
     else:
-        head = os.pread(fd, want, e.start)
+        head = blob.pread(want, e.start)
     h = header(head, e.size, label, swapped=True)
     if not e.method:
         return stored_array(name, h, path, e.start + h.start)
@@ -119,14 +119,14 @@ def _unpacked(path: str, e: Entry, start: int) -> Iterator[bytes]:
     import zlib
 
     label = os.path.join(path, e.name)
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
         d = zlib.decompressobj(-15)
         crc = made = at = 0
         raw = b""
         while not d.eof:
             if not raw:
-                raw = os.pread(fd, min(1 << 18, e.packed - at), e.start + at)
+                raw = blob.pread(min(1 << 18, e.packed - at), e.start + at)
                 at += len(raw)
             try:
                 piece = d.decompress(raw, min(1 << 20, e.size - made + 1))
@@ -144,7 +144,7 @@ def _unpacked(path: str, e: Entry, start: int) -> Iterator[bytes]:
                 raise CorruptError(f"unpacks to more than the {e.size:,} bytes that it is said to have", path=label)
             yield piece[skip:]
     finally:
-        os.close(fd)
+        blob.close()
     if made != e.size or crc != e.crc:
         raise CorruptError(f"is damaged: the {made:,} bytes that it unpacks to are not what its checksum is of", path=label)
 

@@ -12,13 +12,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
+from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple, NoReturn
 from ..errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.lazy import later
-from ..support.links import leads_out
-from ..support.open_file import open_fd
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._interface import Checkpoint
 
@@ -85,15 +84,13 @@ class _Values(NamedTuple):
 
 def open(path: str) -> Checkpoint:
     """The initialisers of a graph; no weight is read. Raises CorruptError, UnsupportedError, UnsafeError, NotFoundError, LimitError."""
-    import mmap
-
     with ExitStack() as stack:
-        fd = open_fd(path)
-        stack.callback(os.close, fd)
-        size = os.fstat(fd).st_size
+        blob = store.open_blob(path)
+        stack.callback(blob.close)
+        size = blob.size
         if not size:
             raise CorruptError("is empty", path=path)
-        data = stack.enter_context(mmap.mmap(fd, size, prot=mmap.PROT_READ))
+        data = stack.enter_context(blob.mapped())
         reader = _Reader(data, path)
         reader.model(size)
     if not reader.tensors:
@@ -291,12 +288,12 @@ class _Reader:
             raise UnsafeError(f"the values of {shown} are said to lie in {printable(where, 100)!r}, outside of its folder", path=self.path)
         path = os.path.join(self.folder, where)
         if path not in self.files:
-            out = leads_out(path, self.folder or ".")
+            out = store.leads_out(path, self.folder or ".")
             if out is not None:
                 raise UnsafeError(f"the values of {shown} are in {printable(where, 100)}, a link out of the folder", path=self.path)
-            if not os.path.isfile(path):
+            if not store.is_file(path):
                 raise NotFoundError(f"the values of {shown} are in {printable(where, 100)}, which is not there", path=self.path, hint=_HINT)
-            self.files[path] = os.stat(path).st_size
+            self.files[path] = store.file_size(path)
         at = offset or 0
         if length is not None and length != spec.nbytes:
             what = f"{shown} of {spec.dtype} {list(spec.shape)[:8]}"
@@ -326,10 +323,10 @@ def _reader(v: _Values, spec: TensorSpec, path: str) -> Callable[[], bytes]:
         d = DTYPES[spec.dtype]
         width, out = d.bits // 8, bytearray()
         element = {"C64": 4, "C128": 8}.get(spec.dtype, width)
-        fd = open_fd(path)
+        blob = store.open_blob(path)
         try:
             for field, start, end in v.spans:
-                raw = os.pread(fd, end - start, start)
+                raw = blob.pread(end - start, start)
                 if len(raw) != end - start:
                     raise CorruptError(f"ends within the values of {printable(v.name, 80)}", path=path)
                 if field in (_FLOATS, _DOUBLES):
@@ -341,7 +338,7 @@ def _reader(v: _Values, spec: TensorSpec, path: str) -> Callable[[], bytes]:
                         if len(out) > spec.nbytes:
                             break
         finally:
-            os.close(fd)
+            blob.close()
         for field, value in v.loose:
             out += (value & ((1 << 8 * element) - 1)).to_bytes(element if field in (_FLOATS, _DOUBLES) else width, "little")
         if len(out) != spec.nbytes:

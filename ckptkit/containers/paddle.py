@@ -12,12 +12,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
+from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import CorruptError, UnsupportedError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.lazy import later
-from ..support.open_file import open_fd
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._interface import Checkpoint
 
@@ -73,17 +73,15 @@ class _Found(NamedTuple):
 
 def open(path: str) -> Checkpoint:
     """The arrays of a file; no weight is read. Raises CorruptError, UnsupportedError, LimitError."""
-    import mmap
-
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
+        size = blob.size
         if size < 2:
             raise CorruptError(f"truncated: {size} bytes are too few for a pickle", path=path)
-        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data:
-            pickle = interpreter.load(data, path=path, shortcut=False, spans=_LONG)  # type: ignore[arg-type]
+        with blob.mapped(flat=True) as data:
+            pickle = interpreter.load(data, path=path, shortcut=False, spans=_LONG)
     finally:
-        os.close(fd)
+        blob.close()
     if pickle.end != size:
         raise CorruptError(f"{size - pickle.end:,} bytes follow the end of the pickle", path=path)
     found = _arrays(pickle.value, path)
@@ -157,11 +155,11 @@ def _reader(a: Described, path: str, nbytes: int) -> Callable[[], bytes]:
             raw = a.raw
         else:
             assert a.raw is not None
-            fd = open_fd(path)
+            blob = store.open_blob(path)
             try:
-                raw = os.pread(fd, a.raw.length, a.raw.start)
+                raw = blob.pread(a.raw.length, a.raw.start)
             finally:
-                os.close(fd)
+                blob.close()
             if a.raw.text:
                 try:
                     raw = raw.decode().encode("latin-1")
@@ -214,10 +212,10 @@ def _all(parts: Sequence[StoredTensor]) -> Callable[[], bytes]:
             raw = t.read()
             assert isinstance(raw, bytes)
             return raw
-        fd = open_fd(t.extents[0].path)
+        blob = store.open_blob(t.extents[0].path)
         try:
-            return os.pread(fd, t.extents[0].length, t.extents[0].offset)
+            return blob.pread(t.extents[0].length, t.extents[0].offset)
         finally:
-            os.close(fd)
+            blob.close()
 
     return lambda: b"".join(map(one, parts))

@@ -18,12 +18,12 @@ from functools import partial
 from itertools import accumulate, repeat
 from math import prod
 
+from .. import store
 from .._typing import NoReturn
 from ..errors import CorruptError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.collector import paused
-from ..support.open_file import open_fd
 from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
@@ -168,13 +168,13 @@ def _kind(dtype: str, shape: str, between: str) -> tuple[TensorSpec | None, int]
 
 def _read_header(path: str) -> tuple[bytes, int]:
     """The header's bytes and the size of the file."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
+        size = blob.size
         if size < 8:
             raise CorruptError(f"truncated: {size} bytes are too few for a safetensors file", path=path)
-        length = int.from_bytes(os.pread(fd, 8, 0), "little")
-        start = os.pread(fd, 1, 8)
+        length = int.from_bytes(blob.pread(8, 0), "little")
+        start = blob.pread(1, 8)
         if start and start != b"{":
             raise CorruptError("is no safetensors file: its header does not begin with a brace", path=path)
         if length > MAX_HEADER:
@@ -183,15 +183,15 @@ def _read_header(path: str) -> tuple[bytes, int]:
         if size < 8 + length:
             message = f"truncated: the header ends at byte {8 + length:,}, the file at {size:,}"
             raise CorruptError(message, path=path, hint="download it again")
-        raw = os.pread(fd, length, 8)
+        raw = blob.pread(length, 8)
         while len(raw) < length:
-            more = os.pread(fd, length - len(raw), 8 + len(raw))
+            more = blob.pread(length - len(raw), 8 + len(raw))
             if not more:
                 raise CorruptError("became shorter while it was read", path=path)
             raw += more
         return raw, size
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def _check_metadata(metadata: object, path: str) -> dict[str, str]:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-from .._typing import TYPE_CHECKING
+from .. import store
+from .._typing import TYPE_CHECKING, Any
 from ..errors import CorruptError
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.lazy import later
-from ..support.open_file import open_fd
 from . import tf_bundle
 from ._interface import Checkpoint
 
 if TYPE_CHECKING:
-    from mmap import mmap
-
     from ._tensorflow import graph_def
     from ._tensorflow.graph_def import Program
 else:
@@ -49,7 +48,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """saved_model.pb (40)."""
     path = os.path.join(directory, DEFAULT_FILE)
-    return [(40, path)] if DEFAULT_FILE in names and os.path.isfile(path) else []
+    return [(40, path)] if DEFAULT_FILE in names and store.is_file(path) else []
 
 
 def prefix(path: str) -> str | None:
@@ -65,34 +64,32 @@ def open(path: str) -> Checkpoint:
     with _mapped(path) as data:
         every = graph_def.programs(data, len(data), path)
     folder = os.path.join(os.path.dirname(path), "variables")
-    if os.path.isfile(os.path.join(folder, "variables.index")):
+    if store.is_file(os.path.join(folder, "variables.index")):
         checkpoint = tf_bundle.open(os.path.join(folder, "variables.index"))
         checkpoint.path, checkpoint.container, checkpoint.files = path, NAME, (path, *checkpoint.files)
         checkpoint.slots = {n: of for n, of in checkpoint.slots.items() if "/" in n or n in COUNTERS}  # a model may count too
     else:
         checkpoint = Checkpoint(path, NAME, {}, files=[path])
-        if os.path.isdir(folder) and os.listdir(folder):
+        if store.is_folder(folder) and store.listdir(folder):
             checkpoint.findings.append(
                 Finding("warning", "data-file", "variables", "variables/variables.index is missing: the weights cannot be read")
             )
     checkpoint.extras |= _described(every)
-    small = os.path.getsize(path) < SMALL
+    small = store.file_size(path) < SMALL
     checkpoint.findings += _audit(path) if small else ()
     checkpoint.audit = lambda: _audit(path, again=small)
     return checkpoint
 
 
-def _mapped(path: str) -> mmap:
-    from mmap import ACCESS_READ, mmap
-
-    fd = open_fd(path)
+def _mapped(path: str) -> AbstractContextManager[Any]:
+    blob = store.open_blob(path)
     try:
-        LIMITS.check("program_bytes", os.fstat(fd).st_size, "the program's size in bytes", path)
-        if not os.fstat(fd).st_size:
+        LIMITS.check("program_bytes", blob.size, "the program's size in bytes", path)
+        if not blob.size:
             raise CorruptError("is empty", path=path, hint="was the download cut short?")
-        return mmap(fd, 0, access=ACCESS_READ)
+        return blob.mapped()
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def _audit(path: str, *, again: bool | None = None) -> list[Finding]:

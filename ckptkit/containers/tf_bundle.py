@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from math import prod
 
+from .. import store
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
@@ -42,6 +43,7 @@ else:
         tf_strings="._tensorflow.strings",
     )
 
+_POINTER = 1 << 16  # bytes that no pointer has, and no error of a server
 NAME = "tf"
 TITLE = "TensorFlow V2 bundle"
 SUFFIXES: tuple[str, ...] = (".index",)
@@ -62,30 +64,30 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
         return not tf_paths.is_v1(path)
     prefix = tf_paths.of_data(path) or path.removesuffix(".meta")
     if prefix != path:
-        return os.path.isfile(prefix + ".index")
+        return store.is_file(prefix + ".index")
     if os.path.basename(path) != tf_paths.STATE or not tf_paths.looks_like_state(head):
         return False
     named = tf_paths.target(path)
-    return named is None or os.path.isfile(named + ".index") or not tf_paths.exists(named)
+    return named is None or store.is_file(named + ".index") or not tf_paths.exists(named)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """What the state file names (25), any index (35), a state file that names nothing here (90)."""
     state = os.path.join(directory, tf_paths.STATE)
-    named = tf_paths.target(state) if tf_paths.STATE in names and os.path.isfile(state) else None
-    if named is not None and os.path.isfile(named + ".index"):
+    named = tf_paths.target(state) if tf_paths.STATE in names and store.is_file(state) else None
+    if named is not None and store.is_file(named + ".index"):
         return [(25, named + ".index")]
     if named is not None and tf_paths.exists(named):
         return []  # V1 files
     indexes = [os.path.join(directory, n) for n in names if n.endswith(".index")]
-    found = [(35, p) for p in indexes if os.path.isfile(p) and tf_paths.is_table(tf_paths.tail(p))]
+    found = [(35, p) for p in indexes if store.is_file(p) and tf_paths.is_table(tf_paths.tail(p))]
     return found or ([(90, state)] if named is not None else [])
 
 
 def prefix(path: str) -> str | None:
     """PREFIX.index for PREFIX, the variables of a SavedModel for its directory."""
     variables = os.path.join(path, "variables", "variables.index")
-    return path + ".index" if os.path.isfile(path + ".index") else variables if os.path.isfile(variables) else None
+    return path + ".index" if store.is_file(path + ".index") else variables if store.is_file(variables) else None
 
 
 def _index_of(path: str) -> str:
@@ -130,11 +132,12 @@ class _Files:
         if shard >= count:
             raise CorruptError(f"{name!r} is said to be in data file {_signed(shard)} of {count}", path=self.index)
         path = self.paths[shard]
-        if not os.path.isfile(path):
+        if not store.is_file(path):
             what = f"the data file {os.path.basename(path)} is missing, which holds {name!r}"
             raise CorruptError(what, path=self.index, hint="every data file must lie beside the index")
-        refuse_pointers(path)
-        self.sizes[shard] = size = os.stat(path).st_size
+        self.sizes[shard] = size = store.file_size(path)
+        if not store.is_url(path) or size < _POINTER:  # it is a request, and a longer one is no pointer
+            refuse_pointers(path)
         return size
 
     def checks(self) -> Iterator[Check]:
@@ -169,7 +172,7 @@ class _Files:
             if size:
                 yield Finding("info", "unused-bytes", os.path.basename(self.paths[shard]), f"{size:,} bytes belong to no tensor")
         for shard, path in enumerate(self.paths):
-            if shard not in self.sizes and not os.path.isfile(path):
+            if shard not in self.sizes and not store.is_file(path):
                 yield Finding("warning", "data-file", os.path.basename(path), "is missing, but no tensor is in it")
 
 

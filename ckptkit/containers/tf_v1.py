@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import islice
 
+from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.lazy import later
-from ..support.open_file import open_fd
 from ..support.protobuf import BYTES, FIXED32, VARINT, Readable, bad, fields, shape, signed
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
 from ._interface import Checkpoint
@@ -52,18 +52,18 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     if paths.is_table(tail):
         return paths.is_v1(path)
     if path.endswith(".meta"):
-        return os.path.isfile(path.removesuffix(".meta"))
+        return store.is_file(path.removesuffix(".meta"))
     if os.path.basename(path) != paths.STATE or not paths.looks_like_state(head):
         return False
     named = paths.target(path)
-    return named is not None and not os.path.isfile(named + ".index") and paths.exists(named)
+    return named is not None and not store.is_file(named + ".index") and paths.exists(named)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """What the state file names (25); files with .ckpt in their name that are such tables (36)."""
     state = os.path.join(directory, paths.STATE)
-    named = paths.target(state) if paths.STATE in names and os.path.isfile(state) else None
-    if named is not None and not os.path.isfile(named + ".index"):
+    named = paths.target(state) if paths.STATE in names and store.is_file(state) else None
+    if named is not None and not store.is_file(named + ".index"):
         files = paths.v1_files(named)
         if files and paths.is_table(paths.tail(files[0])):
             return [(25, files[0])]
@@ -73,7 +73,8 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         path = os.path.join(directory, name)
         if (
             firsts.get(paths.without_shard(name), name) == name
-            and os.path.isfile(path)
+            and (paths.of_data(name) or "") + ".index" not in names
+            and store.is_file(path)
             and paths.is_table(paths.tail(path))
             and paths.is_v1(path)
         ):
@@ -149,10 +150,10 @@ def open(path: str) -> Checkpoint:
 
 def _read_file(path: str, out: _Files) -> None:
     """Add what one file holds to `out`."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
-        window = table.Window(fd, path)
+        size = blob.size
+        window = table.Window(blob, path)
         listed = False
         for block, data, entries in table.scan(window, size, path, check=False):
             extent = Extent(path, block.offset, block.size + 1)
@@ -173,7 +174,7 @@ def _read_file(path: str, out: _Files) -> None:
         if not listed:
             bad("has no list of tensors: the first key is not the empty one", path)
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def _list_tensors(data: Readable, start: int, end: int, path: str, out: dict[bytes, _Tensor]) -> None:
@@ -280,12 +281,11 @@ def _bytes(value: _Value, start: int, end: int) -> bytes:
     """Bytes of a value, from the file or its compressed block."""
     if value.block is None:
         return partitions.slurp(Extent(value.path, start, end - start))
-    s = os.stat(value.path)
-    return _unpacked(value.path, *value.block, (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))[start:end]
+    return _unpacked(value.path, *value.block, store.stamp(value.path))[start:end]
 
 
 @lru_cache(1)
-def _unpacked(path: str, offset: int, size: int, version: tuple[int, ...]) -> bytes:
+def _unpacked(path: str, offset: int, size: int, version: tuple[int, int | str]) -> bytes:
     """A compressed block of a `version` of a file; the last one is kept, as many tensors may lie in it."""
     return table.snappy(partitions.slurp(Extent(path, offset, size)), path, offset)
 

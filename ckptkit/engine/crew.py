@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from .._typing import TYPE_CHECKING
 from ..errors import CheckpointError, CorruptError
-from ..support.files import Files
+from ..store.files import Files
 from .jobs import Job
 from .journal import Done
 from .staging import Stage

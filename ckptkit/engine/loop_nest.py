@@ -18,7 +18,8 @@ from ..errors import CheckpointError, CorruptError
 from ..plan.values import Piece
 from ..schema.adjust import CURVES, curved
 from ..schema.loops import cut, reach
-from ..support.files import CHUNK, Files
+from ..store.files import Files
+from ..support.files import CHUNK
 from ..support.kernels import kernels
 from ..tensors import DTYPES
 from .buffers import Buffer

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 from ..containers import Part
 from ..errors import NotFoundError
-from ..support.files import CHUNK, Files, memory, preallocate, write_error
+from ..store.files import Files
+from ..support.files import CHUNK, memory, preallocate, write_error
 from .jobs import APART
-from .replaceable import private, readable_file
+from .replaceable import current_stamp, private
 from .staging import Stage
 
 
@@ -63,14 +64,15 @@ def copy_file(source: str, path: str, stage: Stage) -> int:
     """Copy a file's content (links followed), for no more eyes than before; its size."""
     files = Files(stage.label)
     try:
-        info = readable_file(source)
-        if info is None:
+        found = current_stamp(source)
+        if found is None:
             raise NotFoundError("was to be copied along and is no readable file", path=source)
         create(path, 0, stage, private([source]))
-        done = files.copy_range(source, 0, path, 0, info.st_size)
-        buffer = memory(min(CHUNK, info.st_size - done))
-        while done < info.st_size:
-            part = buffer[: info.st_size - done]
+        size = found[0]
+        done = files.copy_range(source, 0, path, 0, size)
+        buffer = memory(min(CHUNK, size - done))
+        while done < size:
+            part = buffer[: size - done]
             files.read(source, done, part)
             files.write(path, done, part)
             done += len(part)

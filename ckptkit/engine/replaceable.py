@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+from .. import store
 from ..errors import CheckpointError, UsageError, printable
 from ..plan.ledger import LEDGER
 
@@ -154,11 +155,19 @@ def readable_file(path: str) -> os.stat_result | None:
     return s if stat.S_ISREG(s.st_mode) else None
 
 
+def current_stamp(path: str) -> tuple[int, int | str] | None:
+    """(bytes, time of the last change in nanoseconds; of an object its tag) of a readable file; None when there is none."""
+    if store.is_url(path):
+        return store.stamp(path) if store.is_file(path) else None
+    s = readable_file(path)
+    return None if s is None else (s.st_size, s.st_mtime_ns)
+
+
 def private(paths: Iterable[str]) -> int:
     """The bits of rw-rw-rw- that every one of the files has, the owner's always: what a file made of them may be read and written by."""
     mode = 0o666
     for path in paths:
-        s = readable_file(path)
+        s = None if store.is_url(path) else readable_file(path)
         if s is not None:
             mode &= s.st_mode | 0o600
     return mode

@@ -13,19 +13,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 
+from .. import store
 from .._typing import NamedTuple
 from ..containers import FileLayout, Part
 from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedError, UsageError, one_of
 from ..findings import Finding
 from ..limits import using
 from ..plan.values import PLAN_VERSION, Plan
-from ..support.files import CHUNK, Files, checksum, quickest_checksum, trim, write_error, writeback
+from ..store.files import Files
+from ..support.files import CHUNK, checksum, quickest_checksum, trim, write_error, writeback
 from .coverage import check_slots
 from .crew import Crew
 from .jobs import Job, jobs_of, ordered
 from .journal import Done, Journal, fingerprint, take_up
 from .output import copy_file, create, flush, write_parts, write_text
-from .replaceable import private, readable_file
+from .replaceable import current_stamp, private
 from .sources import Unpacker, flat
 from .staging import Stage
 from .worker import Settings, Worker
@@ -83,6 +85,7 @@ def run(
         ) as stage,
         closing(Unpacker()) as unpacker,
     ):
+        pinned = store.pin(p for p, _, _ in plan.inputs)  # objects are read as they are now, or not at all
         work = _prepare(plan, options, stage, unpacker)
         try:
             crcs = _tensors(work, progress)
@@ -93,6 +96,7 @@ def run(
             if proof is not None:
                 proof(work.paths[0] if plan.single else stage.path, plan.target)
             check_inputs(plan)
+            del pinned
             if sync:
                 work.crew.spread(lambda _, path: flush(path, stage), _staged(work))
         finally:
@@ -168,8 +172,14 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
         paths, sources, tuple(s.dtype for s in plan.sources),
         checksum(kind) if kind else None, by_slot, writeback() if options.sync and total >= MANY else None, options.on_overflow == "clip",
         [False], (lambda *job: journal.add(Done(*job))) if journal is not None else None, options.check, unpacker,
+        _ahead(plan, options.max_memory // workers),
     )  # fmt: skip
     return _Work(plan, stage, paths, todo, total, earlier, Crew(settings, stage, max(1, min(workers, len(todo)))), journal)
+
+
+def _ahead(plan: Plan, memory: int) -> int:
+    """How much of its objects a worker with so much memory may hold; 0 where no source lies in a store."""
+    return memory // 2 if any(store.is_url(p) for p, _, _ in plan.inputs) else 0
 
 
 def _tensors(work: _Work, progress: Callable[[int, int], None] | None) -> dict[str, int]:
@@ -220,14 +230,14 @@ def _inputs(plan: Plan) -> Iterable[str]:
 
 def check_inputs(plan: Plan) -> None:
     """Refuse inputs that are not what they were when the plan was made."""
-    for path, size, mtime_ns in plan.inputs:
-        s = readable_file(path)
-        if s is None:
+    for path, size, stamp in plan.inputs:
+        found = current_stamp(path)
+        if found is None:
             raise NotFoundError("was there when the plan was made and is no readable file now", path=path)
-        if s.st_size != size or s.st_mtime_ns != mtime_ns:
+        if found != (size, stamp):
             raise CheckpointError("has changed since the plan was made", path=path, hint="plan again, once nothing writes to it")
     for path, _ in plan.copies:
-        if readable_file(path) is None:
+        if current_stamp(path) is None:
             raise NotFoundError("was to be copied along and is no readable file", path=path)
 
 
@@ -265,7 +275,7 @@ def _check_space(plan: Plan, stage: Stage) -> None:
     need = sum(s for _, s in plan.layout.files if s > 0) + sum(len(t) for _, t in plan.texts)
     open_ended = {i for i, (_, s) in enumerate(plan.layout.files) if s < 0}
     need += sum(t.slot.length for t in plan.tasks if t.slot.file in open_ended)
-    need += sum(s.st_size for s in (readable_file(p) for p, _ in plan.copies) if s)
+    need += sum(s[0] for s in (current_stamp(p) for p, _ in plan.copies) if s)
     try:
         v = os.statvfs(stage.path)
     except OSError:

@@ -17,7 +17,8 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import Checkpoint, Packed, open_checkpoint
 from ..errors import CheckpointError, CorruptError
 from ..plan.values import Drawn, Encoded, PackedParts, Source
-from ..support.files import CHUNK, Files
+from ..store.files import Files
+from ..support.files import CHUNK
 from ..tensors import DTYPES, Extent
 from .buffers import Buffer
 

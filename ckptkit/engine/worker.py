@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .._typing import Any, NamedTuple
 from ..plan.values import Encode, PackedParts
+from ..store.files import Files
 from ..support.arrays import numpy_dtype
-from ..support.files import CHUNK, LINE, Checksum, Files, between, in_line
+from ..support.files import CHUNK, LINE, Checksum, between, in_line
 from ..tensors import DTYPES
 from .buffers import Buffer
 from .casts import cast
 from .jobs import APART, Batch, Job, Made, Raw, quantizer_of
 from .loop_nest import Mover
 from .sources import Flat, Unpacker
+from .spans import spans_of
 
 BLOCK = 4096  # bytes that file systems share
 EARLY = 16 << 20  # bytes written before the kernel is told to begin with them
@@ -43,6 +45,7 @@ class Settings(NamedTuple):
     note: Callable[[int, int, int, list[Written], dict[str, int], dict[str, int]], None] | None = None  # told of every job done
     keep: bool = True  # whether it is kept what was written, to be read back
     unpacker: Unpacker | None = None  # of encoded sources
+    ahead: int = 0  # bytes of a job's objects that a worker may hold, where sources lie in stores
 
 
 class Worker:
@@ -76,6 +79,8 @@ class Worker:
     def do(self, job: Job) -> None:
         """Do one job."""
         before = len(self.written)
+        if self._s.ahead:
+            self._files.expect(spans_of(job, self._s.sources, self._s.dtypes), self._s.ahead)
         if isinstance(job, Batch):
             self._batch(job)
         elif isinstance(job, Raw):

@@ -8,9 +8,9 @@ another number in it is another finding.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 
+from .. import store
 from .._typing import NamedTuple
 from ..errors import CheckpointError, UsageError, one_of
 from ..findings import SEVERITIES, Finding
@@ -55,7 +55,7 @@ def fingerprint(path: str, finding: Finding) -> str:
     """A finding's identity from one run to the next: the checkpoint's name (not where it lies), rule, place and message."""
     from hashlib import sha256
 
-    name = "/".join(os.path.abspath(path).split(os.sep)[-2:])
+    name = "/".join(store.absolute(path).split("/")[-2:])
     return sha256("\0".join((name, finding.rule, finding.where, finding.message)).encode(errors="replace")).hexdigest()[:16]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from .. import store
 from ..arch import architectures
 from ..containers import Checkpoint
 from ..errors import CheckpointError, printable
@@ -90,13 +91,12 @@ def title_of(said: Mapping[str, object], low: bool) -> str:
 
 def config_of(checkpoint: Checkpoint) -> dict[str, object]:
     """What adapter_config.json beside a file says; {} where there is none that can be read."""
-    from ..support.strict_json import read_json
 
     path = os.path.join(checkpoint.folder, CONFIG)
-    if not os.path.isfile(path):
+    if not store.is_file(path):
         return {}
     try:
-        data = read_json(path)
+        data = store.read_json(path)
     except CheckpointError:
         return {}
     return {str(k): v for k, v in data.items()} if isinstance(data, dict) else {}

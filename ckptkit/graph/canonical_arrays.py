@@ -85,7 +85,7 @@ class Weights:
     def _map(self, path: str) -> mmap.mmap:
         found = self._maps.get(path)
         if found is None:
-            found = self._maps[path] = mmap.mmap(self.subject.checkpoint.fd(path), 0, access=mmap.ACCESS_COPY)
+            found = self._maps[path] = self.subject.checkpoint.blob(path).copied()
         return found
 
     def _filled(self, name: str) -> NDArray[np.generic]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING
@@ -83,10 +82,10 @@ def same_bits(checkpoint: Checkpoint, x: StoredTensor, y: StoredTensor) -> bool:
     if x.spec != y.spec or x.strides != y.strides or x.read is not None or y.read is not None or len(x.extents) != 1 or len(y.extents) != 1:
         return False
     ex, ey = x.extents[0], y.extents[0]
-    fx, fy = checkpoint.fd(ex.path), checkpoint.fd(ey.path)
+    fx, fy = checkpoint.blob(ex.path), checkpoint.blob(ey.path)
     return (
         all(
-            os.pread(fx, min(CHUNK, ex.length - at), ex.offset + at) == os.pread(fy, min(CHUNK, ex.length - at), ey.offset + at)
+            fx.pread(min(CHUNK, ex.length - at), ex.offset + at) == fy.pread(min(CHUNK, ex.length - at), ey.offset + at)
             for at in range(0, ex.length, CHUNK)
         )
         and ex.length == ey.length

@@ -37,18 +37,23 @@ def unfit(found: Candidate, matches: Mapping[str, Match], stored: Mapping[str, S
     """How much speaks against what tensors were taken for: names of a known pattern with numbers that are not (a table in every layer,
     where the first alone has one), dimensions that contradict each other, rows of the core that some places have and others lack, and
     places of two kinds. 0 of every sound checkpoint of that architecture."""
-    arch, shapes = found.architecture, dict[Row, dict[str, Shape]]()
+    rows: dict[int, tuple[Row, dict[str, Shape], set[str]]] = {}  # by the row's id: its hash is made anew each time
+    arch = found.architecture
     params, table = arch.params, arch.table(found.dialect.name)
     indices: dict[str, set[int]] = {}
     held: dict[str, set[int]] = {}  # word ("moe@layer", "gated") -> the places where it is said
     for name, (row, at) in matches.items():
         if row.role != "param":
             continue
-        shapes.setdefault(row, {})[name] = stored[name]
+        known = rows.get(id(row))
+        if known is None:
+            known = rows[id(row)] = row, {}, {w for p in row.parts for w in params[p].words}
+        known[1][name] = stored[name]
         for holder, i in at:
             indices.setdefault(holder, set()).add(i)
-        for word in {w for p in row.parts for w in params[p].words}:
+        for word in known[2]:
             held.setdefault(word, set()).update(i for holder, i in at if word.endswith(f"@{holder}"))
+    shapes = {row: by_name for row, by_name, _ in rows.values()}
     wrong = found.score.explained - len(matches)
     wrong += sum(len(places & held.get(f"not {word}", set())) for word, places in held.items())
 

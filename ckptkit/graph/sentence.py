@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from .. import store
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import open_checkpoint
 from ..errors import CheckpointError, UndecidedError, printable
 from ..findings import Finding
-from ..support.links import leads_out
-from ..support.strict_json import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +72,7 @@ def sentence_of(subject: Subject) -> Sentence | None:
     said = subject.given.get("sentence")
     width = subject.sizes().axis.get("hidden") if subject.architecture is not None else None
     if isinstance(said, str):
-        if os.path.isdir(said):
+        if store.is_folder(said):
             return read(said, width)
         return _by_hand(said, width)
     return read(subject.checkpoint.folder, width)
@@ -104,10 +103,10 @@ def _by_hand(said: str, width: int | None) -> Sentence:
 def read(folder: str, hidden: int | None) -> Sentence | None:
     """The modules of a folder whose transformer gives rows of `hidden` numbers. Reads small files and headers."""
     where = os.path.join(folder, MODULES)
-    if not os.path.isfile(where):
+    if not store.is_file(where):
         return None
     try:
-        listed = read_json(where)
+        listed = store.read_json(where)
     except CheckpointError as e:
         return Sentence((), (_fault(MODULES, f"{MODULES} cannot be read: {e.message}"),), folder)
     rows = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
@@ -131,10 +130,11 @@ def read(folder: str, hidden: int | None) -> Sentence | None:
 def _module(folder: str, kind: str, path: str, width: int | None, faults: list[Finding]) -> Module:
     """A module that is given rows of `width` numbers."""
     at = os.path.join(folder, path)
-    inside = path.strip("/") and ".." not in path.replace("\\", "/").split("/") and not os.path.isabs(path) and not leads_out(at, folder)
-    if kind == "Normalize" and not (inside and os.path.isdir(at)):
+    relative = path.strip("/") and ".." not in path.replace("\\", "/").split("/") and not os.path.isabs(path)
+    inside = relative and not store.leads_out(at, folder)
+    if kind == "Normalize" and not (inside and store.is_folder(at)):
         return Module(kind, path, width, "normalize")
-    if not inside or not os.path.isdir(at):
+    if not inside or not store.is_folder(at):
         why = "which is not there" if inside else "which is not inside the model's folder"
         hint = "sentence-transformers cannot load the model without it"
         faults.append(_fault(path, f"{MODULES} names {path!r} ({kind}), {why}", hint))
@@ -155,7 +155,7 @@ def _module(folder: str, kind: str, path: str, width: int | None, faults: list[F
 
 def _config(at: str, path: str, kind: str, faults: list[Finding]) -> dict[str, Any] | None:
     try:
-        config = read_json(os.path.join(at, "config.json"))
+        config = store.read_json(os.path.join(at, "config.json"))
     except CheckpointError as e:
         faults.append(_fault(path, f"the settings of {path} ({kind}) cannot be read: {e.message}"))
         return None
@@ -209,7 +209,7 @@ def _weighted(at: str, path: str, kind: str, config: Mapping[str, Any], width: i
 
 
 def _shapes(at: str, path: str, kind: str, faults: list[Finding]) -> dict[str, tuple[int, ...]] | None:
-    name = next((n for n in WEIGHTS if os.path.isfile(os.path.join(at, n))), None)
+    name = next((n for n in WEIGHTS if store.is_file(os.path.join(at, n))), None)
     if name is None:
         faults.append(_fault(path, f"{path} ({kind}) has no weights", f"one of {', '.join(WEIGHTS)}"))
         return None
@@ -226,7 +226,7 @@ def array(sentence: Sentence, number: int, name: str) -> NDArray[np.generic]:
     module = sentence.modules[number]
     stored = next(n for n, ours in TENSORS[module.kind].items() if ours == name)
     at = os.path.join(sentence.folder, module.path)
-    file = next(n for n in WEIGHTS if os.path.isfile(os.path.join(at, n)))
+    file = next(n for n in WEIGHTS if store.is_file(os.path.join(at, n)))
     with open_checkpoint(os.path.join(at, file)) as held:
         return held.array(stored)
 

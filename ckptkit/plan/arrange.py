@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 
+from .. import store
 from .._typing import NamedTuple
 from ..errors import UnsupportedError
 from ..findings import Finding
@@ -110,7 +110,7 @@ class Builder:
         """A plan may be carried out in another folder."""
         found = self._paths.get(path)
         if found is None:
-            found = self._paths[path] = os.path.abspath(path)
+            found = self._paths[path] = store.absolute(path)
         return found
 
     @cached_property

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from .. import store
 from ..containers import Inside, Ranked, Slot
 from ..errors import UsageError, one_of
 from ..tensors import DTYPE_ALIASES, DTYPES
@@ -62,8 +62,7 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
             else _split(n, s.dtype, p, layout.split[n])
         )
     )
-    stamps = []
+    stamps: list[tuple[str, int, int | str]] = []
     for path in dict.fromkeys(inputs):
-        st = os.stat(path)
-        stamps.append((os.path.abspath(path), st.st_size, st.st_mtime_ns))
+        stamps.append((store.absolute(path), *store.stamp(path)))
     return Plan(request.target, request.single, weights.sources, tasks, layout, tuple(stamps), contents.copies, contents.texts)

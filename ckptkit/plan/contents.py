@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .. import store
 from .._typing import NamedTuple
 from ..configuration.quantization import unpacked_words
 from ..configuration.write import to_json_text
@@ -64,7 +65,7 @@ def gather_contents(subject: Subject, request: Request, weights: Weights) -> Con
         company = _with_modules(subject, company, request)
         if subject.checkpoint.whole_folder:
             findings += left_behind(subject.checkpoint.folder, _used(subject, contents, company))
-    elif os.path.isfile(os.path.join(subject.checkpoint.folder, MODULES)):
+    elif store.is_file(os.path.join(subject.checkpoint.folder, MODULES)):
         findings += modules_of(subject.checkpoint.folder, [MODULES], loadable=False).findings
     return _with_company(contents, company, request, findings)
 
@@ -124,7 +125,7 @@ def _as_it_was(subject: Subject, request: Request, metadata: dict[str, str], wei
     if config is not None and not config.inside and (decoded or request.quantize is not None):
         texts = ((os.path.basename(config.source), text),)
     elif config is not None and not config.inside:
-        copies = ((os.path.abspath(config.source), os.path.basename(config.source)),)
+        copies = ((store.absolute(config.source), os.path.basename(config.source)),)
     elif config is not None and not extras:
         texts = (("config.json", text),)
     return Contents(metadata, extras, ck.wrapper if same else "", copies, texts, config=text)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from .. import store
 from .._version import __version__
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -78,7 +79,7 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
         "ledger_version": 1,
         "ckptkit": __version__,
         "source": {
-            "files": [{"name": os.path.basename(f), "bytes": os.path.getsize(f)} for f in ck.files],
+            "files": [{"name": os.path.basename(f), "bytes": store.file_size(f)} for f in ck.files],
             "container": ck.container,
             "architecture": r.architecture.name if r else None,
             "dialect": r.dialect.name if r else None,

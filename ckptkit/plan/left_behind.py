@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from .. import store
 from .._typing import NamedTuple
 from ..errors import CheckpointError, printable
 from ..findings import Finding
-from ..support.links import leads_out
-from ..support.strict_json import read_json
 
 MODULES = "modules.json"
 SETTINGS = ("sentence_bert_config.json", "config_sentence_transformers.json")  # of sentence-transformers alone
@@ -37,7 +36,7 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
     if MODULES not in names:
         return Modules()
     try:
-        listed = read_json(os.path.join(folder, MODULES))
+        listed = store.read_json(os.path.join(folder, MODULES))
     except CheckpointError as e:
         return Modules(findings=(Finding("warning", "dropped", MODULES, f"{MODULES} cannot be read: {e.message}"),))
     modules = [m for m in listed if isinstance(m, dict) and isinstance(m.get("path"), str)] if isinstance(listed, list) else []
@@ -51,11 +50,11 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
     findings = []
     for path in dict.fromkeys(further):
         where = os.path.join(folder, path)
-        if os.path.isabs(path) or ".." in path.replace("\\", "/").split("/") or leads_out(where, folder) is not None:
+        if os.path.isabs(path) or ".." in path.replace("\\", "/").split("/") or store.leads_out(where, folder) is not None:
             what = f"{MODULES} names {path!r}, which is not inside the model's folder: it is left out"
             findings.append(Finding("warning", "dropped", printable(path), printable(what, 1000)))
             continue
-        if not os.path.isdir(where):
+        if not store.is_folder(where):
             kind = next((str(m.get("type", "")) for m in modules if m["path"] == path), "")
             if not kind.endswith("Normalize"):  # has no settings, and in a repository no folder
                 what = f"{MODULES} names {path!r} ({kind}), which is not there: sentence-transformers cannot load the model"
@@ -64,8 +63,8 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
         for at, _, files in os.walk(where):
             for f in sorted(files):
                 full = os.path.join(at, f)
-                name = os.path.relpath(full, folder).replace(os.sep, "/")
-                if leads_out(full, folder) is not None or not os.path.isfile(full):
+                name = store.relative(full, folder).replace(os.sep, "/")
+                if store.leads_out(full, folder) is not None or not store.is_file(full):
                     findings.append(
                         Finding("warning", "dropped", printable(name), f"{printable(name)} is a link that leads out: it is left out")
                     )
@@ -76,14 +75,14 @@ def modules_of(folder: str, present: Iterable[str], *, loadable: bool) -> Module
 
 def left_behind(folder: str, taken: Iterable[str]) -> list[Finding]:
     """What of a source's folder is in no file that is read or copied, as an information."""
-    folder = os.path.abspath(folder)
-    used = {os.path.relpath(os.path.abspath(t), folder).split(os.sep)[0] for t in taken}
+    folder = store.absolute(folder)
+    used = {store.relative(store.absolute(t), folder).split(os.sep)[0] for t in taken}
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(store.listdir(folder))
     except OSError:
         return []
     rest = [n for n in names if n not in used and n not in _UNSAID and not n.startswith(".")]
-    shown = [f"{n}/" if os.path.isdir(os.path.join(folder, n)) else n for n in rest]
+    shown = [f"{n}/" if store.is_folder(os.path.join(folder, n)) else n for n in rest]
     if not shown:
         return []
     what = f"of the source's folder {', '.join(shown[:12])}{f' and {len(shown) - 12} more' if len(shown) > 12 else ''} {_stay(len(shown))}"

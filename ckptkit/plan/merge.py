@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 
+from .. import store
 from .._typing import NamedTuple
 from ..configuration.write import to_json_text
 from ..errors import UnsupportedError, printable
@@ -169,13 +170,13 @@ def _runs(t: StoredTensor) -> tuple[Extent, ...]:
     """Where an adapter's matrix lies, row-major."""
     if t.read is not None or t.strides is not None:
         raise UnsupportedError(f"{printable(t.name)} of the adapter is not stored row by row", hint="save it as safetensors")
-    return tuple(Extent(os.path.abspath(p), at, n) for p, at, n in t.extents)
+    return tuple(Extent(store.absolute(p), at, n) for p, at, n in t.extents)
 
 
 def _stored(t: StoredTensor) -> Source:
     if t.read is not None:
         raise UnsupportedError(f"{printable(t.name)} of the adapter is compressed in its file", hint="save it as safetensors")
-    return Source(t.name, t.spec.dtype, tuple(Extent(os.path.abspath(p), at, n) for p, at, n in t.extents))
+    return Source(t.name, t.spec.dtype, tuple(Extent(store.absolute(p), at, n) for p, at, n in t.extents))
 
 
 def _cast(t: StoredTensor, spec: TensorSpec) -> str:

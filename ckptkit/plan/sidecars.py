@@ -13,14 +13,13 @@ import json
 import os
 from collections.abc import Mapping
 
+from .. import store
 from .._typing import Any, NamedTuple
 from ..configuration.write import to_json_text
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import Dialect, Kit
-from ..support.links import leads_out
-from ..support.strict_json import read_bytes, read_json
 
 SIDECARS = frozenset((
     "vocab.txt", "vocab.json", "vocab.bpe", "encoder.json", "merges.txt", "dict.txt", "tokenizer.json", "tokenizer_config.json",
@@ -48,7 +47,7 @@ def gather(subject: Subject, target: Dialect | None, raw: Mapping[str, object], 
     only."""
     folder, source = subject.checkpoint.folder, subject.graph.dialect
     there = present(subject, target)
-    findings = [_left_out(n, out) for n in there if (out := leads_out(os.path.join(folder, n), folder)) is not None]
+    findings = [_left_out(n, out) for n in there if (out := store.leads_out(os.path.join(folder, n), folder)) is not None]
     there = {n: what for n, what in there.items() if n not in {f.where for f in findings}}
     copies = {to: os.path.join(folder, n) for n, to in renamed(subject, target, there).items()}
     texts: dict[str, str] = {}
@@ -80,13 +79,13 @@ def present(subject: Subject, target: Dialect | None) -> dict[str, str]:
     if source is not None:
         own |= {n: what for what, n in source.files.sidecars.items()}
         made = set(source.config.writer.beside)
-    names = {*os.listdir(folder), *(n for n in own if "/" in n)}
+    names = {*store.listdir(folder), *(n for n in own if "/" in n)}
     if target is None:
         names_stay = {n: "" for n in sorted(made) if n in names}
     else:
         names_stay = {}
     found = {n: own.get(n, "") for n in sorted(names) if (n in SIDECARS or n in own) and n not in made}
-    return {n: what for n, what in {**found, **names_stay}.items() if os.path.isfile(os.path.join(folder, n))}
+    return {n: what for n, what in {**found, **names_stay}.items() if store.is_file(os.path.join(folder, n))}
 
 
 def renamed(subject: Subject, target: Dialect | None, there: Mapping[str, str]) -> dict[str, str]:
@@ -109,7 +108,7 @@ def _vocabulary(
     words = target.library.vocabulary
     assert words is not None
     said, settings = _object(roles.get(TOKENIZER)), _object(_beside(folder, SETTINGS))
-    held: dict[str, str | bytes] = {what: read_bytes(roles[what]) for what in words.files if what in roles}
+    held: dict[str, str | bytes] = {what: store.read_bytes(roles[what]) for what in words.files if what in roles}
     if set(words.files) - held.keys():
         held = dict(_taken_out(said, words.files))
         texts |= {target.files.sidecars[what]: str(value) for what, value in held.items()}
@@ -179,7 +178,7 @@ def _for_transformers(roles: Mapping[str, str], folder: str, copies: dict[str, s
         texts[SETTINGS] = to_json_text({"do_lower_case": lower, "strip_accents": accents})
     merges = next((to for to, path in copies.items() if path == roles.get(MERGES)), None)
     if merges is not None:
-        raw = read_bytes(roles[MERGES])
+        raw = store.read_bytes(roles[MERGES])
         if not raw.startswith(b"#version"):
             texts[merges] = HEADER + raw.decode("utf-8", "replace")
 
@@ -197,10 +196,10 @@ def _tokens(text: str | bytes) -> set[str]:
 
 def _object(path: str | None) -> dict[str, Any]:
     """A small JSON file's object; an empty one where there is none, or none that can be read: it is not what is converted."""
-    if path is None or not os.path.isfile(path):
+    if path is None or not store.is_file(path):
         return {}
     try:
-        value = read_json(path)
+        value = store.read_json(path)
     except CheckpointError:
         return {}
     return value if isinstance(value, dict) else {}
@@ -209,7 +208,7 @@ def _object(path: str | None) -> dict[str, Any]:
 def _beside(folder: str, name: str) -> str | None:
     """The path of a file beside the checkpoint; None where there is none, or only a link that leads out."""
     path = os.path.join(folder, name)
-    return path if os.path.isfile(path) and leads_out(path, folder) is None else None
+    return path if store.is_file(path) and store.leads_out(path, folder) is None else None
 
 
 def _left_out(name: str, real: str) -> Finding:

@@ -109,7 +109,7 @@ class Plan(NamedTuple):
     sources: tuple[Source, ...]
     tasks: tuple[Task, ...]
     layout: FileLayout
-    inputs: tuple[tuple[str, int, int], ...]  # (path, size, mtime_ns) of every file read, to notice a change
+    inputs: tuple[tuple[str, int, int | str], ...]  # (path, size, mtime_ns; of an object its tag) of every file read, to notice a change
     copies: tuple[tuple[str, str], ...] = ()  # (file beside the source, name in the target): vocabulary and the like
     texts: tuple[tuple[str, str], ...] = ()  # (name in the target, content): configuration, ledger
     version: int = PLAN_VERSION

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 
+from .. import store
 from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..support.progress import human_bytes
@@ -25,7 +25,7 @@ def listing_text(found: Listing) -> str:
 
 
 def _cells(found: Listing, row: Row) -> tuple[str, ...]:
-    path = printable(os.path.relpath(row.path, found.path), 500)
+    path = printable(store.relative(row.path, found.path), 500)
     if row.problem:
         return (path, *[""] * 7, printable(row.problem, 500))
     layers = " + ".join(str(n) for _, n in row.counts)

@@ -17,6 +17,7 @@ from functools import cache
 from hashlib import sha256
 from html import escape
 
+from .. import store
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from .._version import __version__
 from ..errors import printable
@@ -122,7 +123,7 @@ def headline(o: Overview) -> str:
 
 
 def _name(path: str) -> str:
-    return os.path.basename(os.path.abspath(path)) or path
+    return os.path.basename(store.absolute(path)) or path
 
 
 def _page(

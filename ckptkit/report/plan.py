@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 
+from .. import store
 from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
 from ..plan.values import ADJUSTING, Task, is_copy, to_json
@@ -82,7 +82,7 @@ def _dry_run(done: Conversion, style: str, shown: Callable[[str], str]) -> str:
 
     files = [[shown(n), human_bytes(size) if size >= 0 else "(known when written)"] for n, size in done.plan.layout.files]
     files += [[shown(n), human_bytes(len(t.encode()))] for n, t in done.plan.texts]
-    copied = [os.path.getsize(path) for path, _ in done.plan.copies]
+    copied = [store.file_size(path) for path, _ in done.plan.copies]
     files += [[shown(n), f"{human_bytes(size)}, copied"] for (_, n), size in zip(done.plan.copies, copied, strict=True)]
     dropped = _dropped(done)
     ties = [t for t in _entries(done, "target").values() if str(t.get("how", "")).startswith("tied to ")]

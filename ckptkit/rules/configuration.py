@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from .. import store
 from ..arch import of_class
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import Class, Key
 from ..support.name_text import collapse
-from ..support.strict_json import read_json
 from ..tensors import DTYPES
 from ._base import also, folder_of, rule
 
@@ -45,7 +45,7 @@ def remote_code(s: Subject) -> Iterator[Finding]:
     for name in TOKENIZER_FILES:
         path = os.path.join(folder_of(s.checkpoint), name)
         try:
-            raw = read_json(path) if os.path.isfile(path) else None
+            raw = store.read_json(path) if store.is_file(path) else None
         except CheckpointError:
             continue
         if isinstance(raw, dict):

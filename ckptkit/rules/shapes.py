@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 
 from ..configuration.read import optional_axes
@@ -11,9 +13,10 @@ from ..graph.examine import Subject
 from ..schema import count_name
 from ..schema.layout import Axes
 from ..support.name_text import collapse
-from ._base import as_written, rule
+from ._base import also, as_written, rule
 
 ORDER = 40
+_OF_RANK = re.compile(r"consolidated\.([0-9]{2})\.pth")
 
 
 @rule("shape", "error", "The tensors' shapes agree with each other")
@@ -41,7 +44,7 @@ def shape(s: Subject) -> Iterator[Finding]:
             text = f"shape {shape}: dimension {dim} is {have}, the other tensors make it {want} ({_axis_words(s, axes)})"
         yield Finding("error", "shape", collapse(names, 4), text)
     for m in set(s.completed().mismatches) - set(solution.mismatches):
-        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis)
+        said = " and ".join(f"{a} {s.value(a)}" for a in m.axes if a not in solution.sizes.axis and s.value(a) is not None)
         yield Finding(
             "error",
             "size",
@@ -65,6 +68,26 @@ def shape(s: Subject) -> Iterator[Finding]:
             _origin(s, left + right),
             f"{' x '.join(left)} is {a}, but {' x '.join(right)} is {b}: in {s.architecture.title} they are equal",
         )
+
+
+@also("shape")
+def one_rank(s: Subject) -> Iterator[Finding]:
+    """One of the files in which Meta keeps the pieces of tensor-parallel ranks, alone: every matrix is cut, along one side or the other."""
+    found = _OF_RANK.fullmatch(os.path.basename(s.checkpoint.path))
+    if found is None or s.graph.dialect is None or s.graph.dialect.name != "meta" or s.checkpoint.ranks:
+        return
+    name, t = next(((n, t) for n, t in s.checkpoint.tensors.items() if n.endswith(".attention.wo.weight")), (None, None))
+    shape = t.spec.shape if t is not None else ()
+    if name is None or len(shape) != 2 or not 0 < shape[1] < shape[0] or shape[0] % shape[1]:
+        return
+    of, rank = shape[0] // shape[1], int(found[1])
+    gone = [r for r in range(of) if r != rank]
+    what = f"rank{'s' * (len(gone) > 1)} {', '.join(map(str, gone[:8]))}{', ...' if len(gone) > 8 else ''}"
+    yield Finding(
+        "error", "shape", name,
+        f"shape {list(shape)}: the file is of rank {rank} of {of}; that of {what} is missing, and every matrix lacks its piece",
+        f"fetch {', '.join(f'consolidated.{r:02}.pth' for r in gone[:4])}{', ...' if len(gone) > 4 else ''}",
+    )  # fmt: skip
 
 
 def _axis_words(s: Subject, axes: Axes) -> str:

@@ -6,13 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 
+from .. import store
 from .._typing import TYPE_CHECKING
 from ..arch import names, variants
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..support.links import leads_out
-from ..support.strict_json import read_bytes, read_json
 from ._base import folder_of, rule
 
 if TYPE_CHECKING:
@@ -37,13 +36,13 @@ _TO_SPACE = {c: " " for c in range(128) if not chr(c).isalnum()}
 
 def _lines(path: str) -> int:
     """Tokens of a vocab.txt: a line each, the last one's end optional."""
-    raw = read_bytes(path)
+    raw = store.read_bytes(path)
     return raw.count(b"\n") + (not raw.endswith(b"\n") and bool(raw))
 
 
 def _json_ids(path: str) -> int:
     """One more than the largest id of a vocab.json."""
-    data = read_json(path)
+    data = store.read_json(path)
     return _top(data)
 
 
@@ -55,7 +54,7 @@ def _top(ids: object) -> int:
 
 def _tokenizer_json(path: str) -> int:
     """One more than the largest id of a tokenizer.json, tokens added later included."""
-    data = read_json(path)
+    data = store.read_json(path)
     model = data.get("model") if isinstance(data, dict) else None
     n = _top(model.get("vocab")) if isinstance(model, dict) else 0
     added = data.get("added_tokens") if isinstance(data, dict) else None
@@ -69,13 +68,13 @@ def _pieces(path: str) -> int:
     """Pieces of a sentencepiece model: field 1 of sentencepiece_model.proto's ModelProto."""
     from ..support.protobuf import fields
 
-    raw = read_bytes(path)
+    raw = store.read_bytes(path)
     return sum(number == 1 for number, *_ in fields(raw, 0, len(raw), path))
 
 
 def _added_tokens(path: str) -> int:
     """One more than the largest id of an added_tokens.json (token: id) or of tokenizer_config.json's added_tokens_decoder (id: token)."""
-    data = read_json(path)
+    data = store.read_json(path)
     if isinstance(data, dict) and isinstance(said := data.get("added_tokens_decoder"), dict):
         return max((int(k) for k in said if k.isascii() and k.isdigit() and len(k) < 10), default=-1) + 1
     return _top(data) if os.path.basename(path) == "added_tokens.json" else 0
@@ -98,7 +97,7 @@ def vocabularies(checkpoint: Checkpoint) -> dict[str, int | None]:
         path = os.path.join(folder, name)
         if name == "tokenizer.json" and found:
             continue
-        if os.path.isfile(path) and (name in VOCABULARIES or found):
+        if store.is_file(path) and (name in VOCABULARIES or found):
             try:
                 found[name] = size(path)
             except CheckpointError:
@@ -215,16 +214,16 @@ def links(s: Subject) -> Iterator[Finding]:
     it out. A configuration of that kind is not read: name it with --config. The weights themselves may be links.
     """
     folder = folder_of(s.checkpoint)
-    own = {os.path.abspath(f) for f in s.checkpoint.files}
+    own = {store.absolute(f) for f in s.checkpoint.files}
     own |= {os.path.join(folder, f.where) for f in s.findings if f.rule == "config"}  # which was said
     try:
-        names = sorted(e.name for e in os.scandir(folder) if e.is_symlink())
+        names = sorted(n for n, below, regular in store.entries(folder) if not below and not regular)
     except OSError:
         return
     found = 0
     for name in names:
         path = os.path.join(folder, name)
-        if found < _MOST and os.path.abspath(path) not in own and os.path.isfile(path) and (out := leads_out(path, folder)) is not None:
+        if found < _MOST and store.absolute(path) not in own and store.is_file(path) and (out := store.leads_out(path, folder)) is not None:
             found += 1
             said = f"{printable(name)} is a link that leads out of the checkpoint's folder, to {printable(out)}"
             yield Finding("warning", "links", name, said, "copy the file itself into the folder, if it belongs there")
@@ -248,7 +247,7 @@ def variant(s: Subject) -> Iterator[Finding]:
         if wrong:
             said, seen = " and ".join(f"{sizes[k]} {k}" for k in wrong), " and ".join(f"{have[k]} {k}" for k in wrong)
             other = s.graph.variant()
-            what = "folder" if folder in os.path.abspath(folder_of(s.checkpoint)).split(os.sep) else "file name"
+            what = "folder" if folder in store.absolute(folder_of(s.checkpoint)).split(os.sep) else "file name"
             yield Finding(
                 "warning", "variant", folder, f"the {what} {folder} promises {said} ({name}); the weights have "
                                               f"{seen}{f', as {other} has' if other else ''}",

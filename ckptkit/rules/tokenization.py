@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from .. import store
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -46,12 +47,11 @@ ENDLESS = 10**9  # transformers writes 1e30 where there is no bound
 def _json(folder: str, name: str) -> Mapping[str, object]:
     """An object in a file beside the weights; {} where there is none that can be read."""
     path = os.path.join(folder, name)
-    if not os.path.isfile(path):
+    if not store.is_file(path):
         return {}
-    from ..support.strict_json import read_json
 
     try:
-        data = read_json(path)
+        data = store.read_json(path)
     except CheckpointError:
         return {}
     return data if isinstance(data, dict) else {}
@@ -67,17 +67,16 @@ def _templates(folder: str) -> Iterator[tuple[str, str]]:
     text = _json(folder, "chat_template.json").get("chat_template")
     if isinstance(text, str):
         yield "chat_template.json", text
-    from ..support.strict_json import read_bytes
 
     names = ["chat_template.jinja"]
     more = os.path.join(folder, "additional_chat_templates")
-    if os.path.isdir(more):
-        names += [os.path.join("additional_chat_templates", n) for n in sorted(os.listdir(more)) if n.endswith(".jinja")][:50]
+    if store.is_folder(more):
+        names += [os.path.join("additional_chat_templates", n) for n in sorted(store.listdir(more)) if n.endswith(".jinja")][:50]
     for name in names:
         path = os.path.join(folder, name)
-        if os.path.isfile(path):
+        if store.is_file(path):
             try:
-                yield name, read_bytes(path).decode("utf-8", "replace")
+                yield name, store.read_bytes(path).decode("utf-8", "replace")
             except CheckpointError:
                 continue
 
@@ -224,11 +223,10 @@ def _tokens(folder: str) -> set[str] | None:
         out = {str(v[0]) for v in vocabulary if isinstance(v, list) and v}
     elif plain := _json(folder, "vocab.json"):
         out = set(map(str, plain))
-    elif os.path.isfile(path := os.path.join(folder, "vocab.txt")):
-        from ..support.strict_json import read_bytes
+    elif store.is_file(path := os.path.join(folder, "vocab.txt")):
 
         try:
-            out = set(read_bytes(path).decode("utf-8", "replace").splitlines())
+            out = set(store.read_bytes(path).decode("utf-8", "replace").splitlines())
         except CheckpointError:
             return None
     else:
@@ -272,7 +270,7 @@ def _kind(folder: str) -> tuple[str, str] | None:
         return str(said), "tokenizer.json"
     found = []
     for kind, (_, files) in KINDS.items():
-        have = [f for f in files if os.path.isfile(os.path.join(folder, f))]
+        have = [f for f in files if store.is_file(os.path.join(folder, f))]
         if have and (kind != "BPE" or len(have) == len(files)):
             found.append((kind, have[0]))
     return found[0] if len(found) == 1 else None

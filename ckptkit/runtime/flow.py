@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import ahead, blocks, compressed, embedding, experts, heads, masks, mixers, sentence, streams
+from . import ahead, blocks, compressed, embedding, experts, heads, masks, mixers, sentence, sparse, streams
 from . import entities as beside
 from . import positions as computed
 from .convolution import convolved
@@ -36,7 +36,6 @@ def visible(
 
     `window`: how far back a position sees, 0 for all of the past; `marked`: [batch, position], what all see besides their window.
     """
-    refuse_sparse(spec, ops.shape(ids)[1])
     seen = None
     if mask is not None:
         seen = masks.padding(mask, ops=ops) if len(mask.shape) == 2 else mask != 0
@@ -52,6 +51,8 @@ def visible(
     elif application == "encoder" and window:
         rule = masks.around(ops.shape(ids)[1], window if spec.traits.window_kind == "radius" else window // 2, ops=ops)
         rule = rule if marked is None else rule | ops.expand_dims(marked != 0, 1)
+    elif application == "encoder" and sparse.applies(spec):
+        rule = sparse.seen(ops, spec, ops.shape(ids)[1])
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
@@ -69,17 +70,6 @@ def global_positions(ops: Any, spec: Spec, node: Any, ids: Any, said: Any = None
         return masks.before(ids, _token(spec.traits.sep), ops=ops)
     first = ops.cast(ops.expand_dims(ops.arange(ops.shape(ids)[1]) == 0, 0), ids.dtype)
     return ops.zeros_like(ids) + (first if how else ops.zeros_like(first))
-
-
-def refuse_sparse(spec: Spec, length: Any) -> None:
-    """UndecidedError for a text so long that it is seen in random blocks only."""
-    traits = spec.traits
-    most = (5 + 2 * int(str(traits.block_count))) * int(str(traits.block_size))
-    if traits.blocks == "block_sparse" and isinstance(length, int) and length > most:
-        raise UndecidedError(
-            f"{length} positions are more than the {most} up to which attention is to all of a text; the random blocks of longer ones are "
-            "not built here", hint="shorter texts, or attention_type original_full",
-        )  # fmt: skip
 
 
 def relative(ops: Any, spec: Spec, node: Any, ids: Any, like: Any) -> Any:
@@ -146,6 +136,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "visible": visible,
     "marked": global_positions,
     "side": side,
+    "block_bias": sparse.block_bias,
     "relative": relative,
     "moe": experts.moe,
     "state": mixers.state,
@@ -238,10 +229,9 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     if traits.mixer == "recurrent" and inputs.get("position_ids") is not None:
         mixing["positions"] = inputs["position_ids"]
     mixing |= {"entities": more} if joined else {}
-    further = {"marked": (marked, run("visible", "", ids, mask))} if marked is not None else {}
-    if spec.has("encoder.global_bias"):
-        further["side"] = run("side", "encoder.global_bias", ids, *((mask,) if mask is not None else ()))
-    mixing |= {"further": further} if further else {}
+    mixing |= _beside(run, spec, ids, mask, marked) | (
+        {"added": run("block_bias", "", ids, x)} if sparse.applies(spec) and kind == "encoder" else {}
+    )
     own = run("by_layer", "embeddings", ids, embedded) if spec.has("embeddings.by_layer") else None
     x = run("spread", "streams_in" if spec.has("streams_in") else "", x) if traits.streams else x
     x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
@@ -267,11 +257,20 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     if traits.sentence:
-        out["sentence"] = run("sentence", "sentence" if spec.has("sentence") else "", x, *((mask,) if mask is not None else ()))
+        of = (mask,) if mask is not None and len(mask.shape) == 2 else ()
+        out["sentence"] = run("sentence", "sentence" if spec.has("sentence") else "", x, *of)
     for name, found in heads_of(spec).items():
         if joined and found.kind == "entities":
             out[name] = run("lm", found.path, out["entities"], listed, activation=str(traits.activation))
     return out
+
+
+def _beside(run: Run, spec: Spec, ids: Any, mask: Any, marked: Any) -> dict[str, Any]:
+    """What attention is given besides, as "further": positions that see all, blocks that all see."""
+    further = {"marked": (marked, run("visible", "", ids, mask))} if marked is not None else {}
+    if spec.has("encoder.global_bias"):
+        further["side"] = run("side", "encoder.global_bias", ids, *((mask,) if mask is not None else ()))
+    return {"further": further} if further else {}
 
 
 def _ahead(run: Run, spec: Spec, x: Any, table: Any, ids: Any, states: Mapping[str, Any]) -> dict[str, Any]:
@@ -328,6 +327,7 @@ def _stack(
     added = run("bias", f"{stack}.position_bias", ids, both=stack == "encoder") if spec.has(f"{stack}.position_bias") else None
     if spec.has(f"{stack}.relative"):
         added = run("linear_bias", f"{stack}.relative", ids, both=stack == "encoder")
+    added = mixing.get("added", added)
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
     chosen = None

@@ -269,6 +269,8 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
     if role == "angles":
         said: Any = spec.traits.rotary[options["kind"]]
         return (3 if "beta" in said else 2, 1, first[1], len(said["rates"]))
+    if role == "block_bias":
+        return (1, 1, first[1], first[1])
     if role in ("bias", "linear_bias", "distance_bias"):
         return (1, spec.heads, first[1], first[1])
     if role == "xl":

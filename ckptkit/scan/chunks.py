@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING
 from ..containers import Checkpoint, Packed
-from ..errors import CorruptError
 from ..support.arrays import numpy_dtype
 from ..support.files import memory
 from ..tensors import StoredTensor
@@ -15,6 +13,8 @@ from ..tensors import StoredTensor
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ..store import Blob
 
 ELEMENTS = 1 << 17  # of a chunk
 
@@ -38,7 +38,7 @@ def chunks(checkpoint: Checkpoint, t: StoredTensor, *, ordered: bool) -> Iterato
         for e in [b.extent for b in t.boxes] if plain else t.extents:
             at, end = e.offset, e.offset + e.length
             while at < end:
-                n = _fill(checkpoint.fd(e.path), buffer[held : held + end - at], at, e.path)
+                n = _fill(checkpoint.blob(e.path), buffer[held : held + end - at], at)
                 at, held = at + n, held + n
                 if held == len(buffer):
                     yield np.frombuffer(buffer, dtype), 1
@@ -70,15 +70,10 @@ def _unpacked(t: StoredTensor, dtype: np.dtype[np.generic]) -> Iterator[NDArray[
         yield np.frombuffer(bytes(held), dtype, len(held) // dtype.itemsize)
 
 
-def _fill(fd: int, into: memoryview, at: int, path: str) -> int:
+def _fill(blob: Blob, into: memoryview, at: int) -> int:
     """Fill `into` from the file; its length. CorruptError if the file ends before."""
-    done = 0
-    while done < len(into):
-        n = os.preadv(fd, [into[done:]], at + done)
-        if not n:
-            raise CorruptError(f"ends at byte {at + done:,}, {len(into) - done:,} bytes short", path=path)
-        done += n
-    return done
+    blob.read(at, into)
+    return len(into)
 
 
 def _strided(checkpoint: Checkpoint, t: StoredTensor, dtype: np.dtype[np.generic]) -> Iterator[tuple[NDArray[np.generic], int]]:
@@ -99,7 +94,7 @@ def _strided(checkpoint: Checkpoint, t: StoredTensor, dtype: np.dtype[np.generic
             steps.append((stride, size))
     steps.sort(reverse=True)
     (extent,) = t.extents
-    fd = checkpoint.fd(extent.path)
+    blob = checkpoint.blob(extent.path)
     spans = [1 + sum(s * (n - 1) for s, n in steps[i:]) for i in range(len(steps) + 1)]
     depth = next(i for i, span in enumerate(spans) if span <= ELEMENTS)
     # the dimension before `depth` is taken some rows at a time, those before it one index at a time
@@ -117,7 +112,7 @@ def _strided(checkpoint: Checkpoint, t: StoredTensor, dtype: np.dtype[np.generic
         for first in range(0, size, rows):
             n = min(rows, size - first)
             part = buffer[: (spans[depth] + stride * (n - 1)) * dtype.itemsize]
-            _fill(fd, part, extent.offset + (start + first * stride) * dtype.itemsize, extent.path)
+            _fill(blob, part, extent.offset + (start + first * stride) * dtype.itemsize)
             dims = [(stride, n), *inner]
             view = as_strided(np.frombuffer(part, dtype), [n for _, n in dims], [s * dtype.itemsize for s, _ in dims], writeable=False)
             yield np.ascontiguousarray(view.reshape(-1))

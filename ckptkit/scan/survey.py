@@ -33,6 +33,8 @@ from .statistics import Running, has_statistics, mean_of, running
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..store import Blob
+
 DETAIL = 1 << 16  # elements up to which a tensor's mean is taken
 
 # dtype -> (bytes, bits of infinity or of the first NaN, whether those bits are infinity)
@@ -152,7 +154,7 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     state = _Pass(checkpoint, values, figures, asked.digests, expected, watch)
     state.statistics = {n: running(tensors[n].spec, 0).result() for n in figures if not tensors[n].spec.numel}
     for path in {*checkpoint.files, *(r.extent.path for j in todo for r in j.runs)}:
-        checkpoint.fd(path)  # opened before the threads ask for them
+        checkpoint.blob(path)  # opened before the threads ask for them
     with using(**checkpoint.limits):
         on_threads(state.do, enumerate(every), asked.jobs)
     order = {c.where: i for i, c in enumerate(checkpoint.checks())} if state.found else {}
@@ -225,11 +227,11 @@ class _Pass:
         step: Callable[[memoryview, int], int] | None = checksum(job.check.kind) if job.check is not None else None
         crc = 0
         for extent, tensor, start in job.runs:
-            fd, at, end = self.checkpoint.fd(extent.path), extent.offset, extent.offset + extent.length
+            blob, at, end = self.checkpoint.blob(extent.path), extent.offset, extent.offset + extent.length
             tally, figures, digest = self._takers(tensor, took)
             while at < end:
                 piece = in_line(buffer, at)[: min(planned.PIECE, end - at)]
-                have = _fill(fd, piece, at)
+                have = _fill(blob, piece, at)
                 if have < len(piece):
                     if job.check is not None:
                         return damaged(job.check, None)
@@ -297,11 +299,11 @@ class _Taken(NamedTuple):
     complete: dict[str, Statistics]
 
 
-def _fill(fd: int, piece: memoryview, at: int) -> int:
+def _fill(blob: Blob, piece: memoryview, at: int) -> int:
     """Read into all of `piece`; how many bytes there were."""
-    have = os.preadv(fd, [piece], at)
+    have = blob.readinto(piece, at)
     while 0 < have < len(piece):
-        more = os.preadv(fd, [piece[have:]], at + have)
+        more = blob.readinto(piece[have:], at + have)
         if not more:
             break
         have += more

@@ -120,7 +120,7 @@ class Traits(NamedTuple):
     # `sep` | "": none. A model that has this takes a global_attention_mask
     marks: Mapping[str, str] = {}
     sep: object = None
-    # "block_sparse": beyond (5 + 2 block_count) block_size positions attention is to random blocks, which is not built here (BigBird)
+    # "block_sparse": beyond (5 + 2 block_count) block_size positions attention is to some blocks of a text (BigBird; sparse.py)
     blocks: object = ""
     block_size: object = 0
     block_count: object = 0

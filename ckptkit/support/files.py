@@ -13,11 +13,9 @@ from collections.abc import Callable
 
 from ..errors import CheckpointError, CorruptError, UnsupportedError
 from . import crc32c
-from .open_file import open_fd
 
 CHUNK = 1 << 20  # 256 KiB to 1 MiB is quickest: larger buffers fall out of the caches
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY, errno.EIO}
 LINE, PAGE = 64, 4096  # bytes
 Checksum = Callable[[memoryview, int], int]
 
@@ -89,124 +87,6 @@ def short(path: str, offset: int, missing: int) -> CorruptError:
     return CorruptError(
         f"ends at byte {offset:,}, {missing:,} bytes short", path=path, hint="was the file cut or is it still being written?"
     )
-
-
-class Files:
-    """Descriptors by path, at most `keep` open at once; one owner (a worker thread), so no locking.
-
-    `label` gives the name to show for a file of the staging area.
-    """
-
-    def __init__(self, label: Callable[[str], str] = str, keep: int = 64) -> None:
-        self._fds: dict[tuple[str, bool], int] = {}
-        self._keep = keep
-        self.label = label
-
-    def reader(self, path: str) -> int:
-        """A descriptor to read `path` with."""
-        fd = self._fds.get((path, False))
-        return self._open(path, False) if fd is None else fd
-
-    def writer(self, path: str) -> int:
-        """A descriptor to read and write the existing file `path` with."""
-        fd = self._fds.get((path, True))
-        return self._open(path, True) if fd is None else fd
-
-    def _open(self, path: str, write: bool) -> int:
-        if len(self._fds) >= self._keep:
-            os.close(self._fds.pop(next(iter(self._fds))))
-        if write:
-            try:
-                fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-            except OSError as e:
-                raise write_error(e, self.label(path)) from None
-        else:
-            fd = open_fd(path)
-        self._fds[path, write] = fd
-        return fd
-
-    def close(self) -> None:
-        """Close all of them."""
-        while self._fds:
-            os.close(self._fds.popitem()[1])
-
-    def read(self, path: str, offset: int, into: memoryview) -> None:
-        """Fill `into` with the bytes from `offset` on; CorruptError if the file fails or ends before."""
-        fd, done, size = self.reader(path), 0, len(into)
-        try:
-            done = os.preadv(fd, [into], offset)
-            while done < size:
-                n = os.preadv(fd, [into[done:]], offset + done)
-                if not n:
-                    raise short(self.label(path), offset + done, size - done)
-                done += n
-        except OSError as e:
-            raise read_error(e, self.label(path), offset + done) from None
-
-    def read_there(self, path: str, offset: int, into: memoryview) -> None:
-        """Fill `into` with what is there from `offset` on, zeros where the file has ended."""
-        try:
-            done = os.preadv(self.writer(path), [into], offset)
-        except OSError as e:
-            raise read_error(e, self.label(path), offset) from None
-        into[done:] = bytes(len(into) - done)
-
-    def read_all(self, path: str, offset: int, into: list[memoryview]) -> None:
-        """Fill several pieces of memory with the bytes from `offset` on, in one call as a rule."""
-        try:
-            done = os.preadv(self.reader(path), into, offset)
-        except OSError as e:
-            raise read_error(e, self.label(path), offset) from None
-        if done < sum(map(len, into)):
-            for view in into:
-                self.read(path, offset, view)
-                offset += len(view)
-
-    def read_apart(self, path: str, offset: int, step: int, into: list[memoryview]) -> None:
-        """Fill pieces of memory of one length, each from `step` bytes after the one before."""
-        fd, preadv = self.reader(path), os.preadv
-        try:
-            for view in into:
-                n = preadv(fd, (view,), offset)
-                if n < len(view):
-                    self.read(path, offset, view)
-                offset += step
-        except OSError as e:
-            raise read_error(e, self.label(path), offset) from None
-
-    def write(self, path: str, offset: int, data: memoryview | bytes) -> None:
-        """Write all of `data` at `offset`."""
-        fd, done = self.writer(path), 0
-        try:
-            done = os.pwrite(fd, data, offset)
-            while done < len(data):
-                n = os.pwrite(fd, memoryview(data)[done:], offset + done)
-                if not n:
-                    raise OSError(errno.ENOSPC, "no space")
-                done += n
-        except OSError as e:
-            raise write_error(e, self.label(path), offset + done) from None
-
-    def copy_range(self, source: str, source_offset: int, target: str, target_offset: int, length: int) -> int:
-        """Copy in the kernel; the bytes it managed (0 to `length`): fewer where it cannot copy between these files.
-
-        The rest is then for `read` and `write`, which also give the error its name and place.
-        """
-        if not hasattr(os, "copy_file_range"):
-            return 0
-        b, a, done = self.writer(target), self.reader(source), 0
-        if (target, True) not in self._fds:  # closed to make room for the other: now that one is the newest, and stays
-            b = self.writer(target)
-        try:
-            while done < length:
-                n = os.copy_file_range(a, b, length - done, source_offset + done, target_offset + done)
-                if not n:
-                    break
-                done += n
-        except OSError as e:
-            if e.errno not in _NO_RANGE:
-                raise write_error(e, self.label(target), target_offset + done) from None
-        return done
 
 
 def writeback() -> Callable[[int, int, int], object] | None:

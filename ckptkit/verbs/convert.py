@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import FindingsError, UsageError
 from ..findings import Finding
@@ -122,7 +123,6 @@ def convert(
     """
     from ..engine.replaceable import check_target
     from ..engine.run import run
-
     src, dst = os.fspath(source), os.fspath(target)
     shard, memory = _sizes(max_shard_size, max_memory, check)
     drop, globs = groups_and_globs(drop)
@@ -130,7 +130,7 @@ def convert(
         to, container, cast_pairs(dtype, dtypes), shard, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize,
         keep, names_only, renew, tp, pp,
     ))  # fmt: skip
-    check_target(dst, single=single_file(dst, wanted.container), overwrite=overwrite or dry_run, inputs=())
+    _check_target(dst, wanted, overwrite=overwrite or dry_run, check=check)
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
         request = choose_target(subject, wanted, dst)
@@ -143,12 +143,34 @@ def convert(
         )  # fmt: skip
         proof = _reference(request.container.NAME) if check == "reference" else None
         if dry_run:
-            if overwrite:  # what would be lost is told now
+            if overwrite and not store.is_url(dst):  # what would be lost is told now
                 check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
             return done
+        if store.is_url(dst):
+            return _stored(done, overwrite=overwrite, jobs=jobs, on_overflow=on_overflow, progress=progress)
         result = run(planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof,
                      on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=request.container.finish)  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
+
+
+def _check_target(target: str, wanted: Wanted, *, overwrite: bool, check: bool | str) -> None:
+    """Refuse a target that cannot be, before anything is read. Of one in a store that is asked when its run begins."""
+    from ..engine.replaceable import check_target
+
+    if not store.is_url(target):
+        check_target(target, single=single_file(target, wanted.container), overwrite=overwrite, inputs=())
+    elif check == "reference":
+        raise UsageError("--check=reference reads a target on this machine", path=target, hint="convert to a folder here, and copy it")
+
+
+def _stored(
+    done: Conversion, *, overwrite: bool, jobs: int | None, on_overflow: str, progress: Callable[[int, int], None] | None
+) -> Conversion:
+    """Carry the plan out into a store."""
+    from ..fleet.threads import run_in_threads
+
+    result = run_in_threads(done.plan, overwrite=overwrite, jobs=jobs, on_overflow=on_overflow, progress=progress)
+    return done._replace(findings=(*done.findings, *result.findings), result=result)
 
 
 def _refuse_errors(subject: Subject, wanted: Wanted, request: Request, path: str, *, integrity: bool, force: bool) -> list[Finding]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 
+from .. import store
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import by_name as container_by_name
 from ..errors import printable
@@ -201,7 +202,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
     state = [row for row in rows if row[8] == "optimizer"]
     return Inspection(
         path=path,
-        files=tuple((f, os.stat(f).st_size) for f in ck.files),
+        files=tuple((f, store.file_size(f)) for f in ck.files),
         ranks=by_rank(ck),
         mesh=ck.mesh,
         container=ck.container,
@@ -244,9 +245,9 @@ def _container_evidence(path: str, opened: str, title: str, named: bool) -> str:
     if named:
         return "named by the caller"
     by_bytes = f"{title}, by its bytes"
-    if os.path.isdir(path):
+    if store.is_folder(path):
         return f"{by_bytes}: {os.path.basename(opened)} in the directory"
-    return by_bytes if os.path.exists(path) else f"{by_bytes}: {os.path.basename(opened)}"
+    return by_bytes if store.exists(path) else f"{by_bytes}: {os.path.basename(opened)}"
 
 
 def _config_evidence(s: Subject) -> str:

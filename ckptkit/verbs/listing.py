@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from .. import store
 from .._typing import NamedTuple
 from ..containers import Place, below, locate
 from ..errors import EXIT_OK, EXIT_USAGE, CheckpointError, NotFoundError, UsageError
@@ -55,7 +56,7 @@ class Listing(NamedTuple):
 def is_collection(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder that is no checkpoint itself, or not one alone, and has some in it."""
     folder = os.fspath(path)
-    if not os.path.isdir(folder):
+    if not store.is_folder(folder):
         return False
     try:
         locate(folder)

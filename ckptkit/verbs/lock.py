@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
+from .. import store
 from .._typing import TYPE_CHECKING
 from ..comparison.left_out import START, left_out_tensors, other_words
 from ..configuration.without_effect import no_effect
@@ -20,7 +22,6 @@ from ..graph.reading import AS_FOUND, Reading
 from ..graph.recognition import Recognition
 from ..support.name_text import collapse, natural
 from ..support.progress import Watch, phase
-from ..support.strict_json import read_json
 from .digest import PREFIX, Digest, canonical_digest
 
 if TYPE_CHECKING:
@@ -32,15 +33,16 @@ LOCK_VERSION = 1
 
 
 def file_digest(path: str, watch: Callable[[int], None] | None = None) -> str:
-    """The SHA-256 of a file."""
+    """The SHA-256 of a file or an object."""
     from hashlib import sha256
 
-    state = sha256()
-    with open(path, "rb", buffering=0) as f:
-        while data := f.read(1 << 20):
-            state.update(data)
+    state, buffer, at = sha256(), memoryview(bytearray(1 << 20)), 0
+    with closing(store.open_blob(path)) as blob:
+        while n := blob.readinto(buffer, at):
+            state.update(buffer[:n])
+            at += n
             if watch is not None:
-                watch(len(data))
+                watch(n)
     return state.hexdigest()
 
 
@@ -50,7 +52,7 @@ def files_of(subject: Subject) -> dict[str, str]:
     if subject.config is not None and not subject.config.inside:
         files.append(subject.config.source)
     folder = subject.checkpoint.folder
-    return {os.path.relpath(os.path.abspath(f), folder): f for f in dict.fromkeys(files)}
+    return {store.relative(store.absolute(f), folder): f for f in dict.fromkeys(files)}
 
 
 def lock(
@@ -75,7 +77,7 @@ def file_digests(subject: Subject, progress: Callable[[int, int], object] | None
     """The SHA-256 of every file of `files_of`, by name."""
     files = files_of(subject)
     phase(progress, "hashing the files")
-    watch = Watch(progress, total=sum(os.path.getsize(p) for p in files.values()))
+    watch = Watch(progress, total=sum(store.file_size(p) for p in files.values()))
     return {n: file_digest(p, watch) for n, p in sorted(files.items())}
 
 
@@ -98,7 +100,7 @@ def lock_text(subject: Subject, progress: Callable[[int, int], object] | None = 
         "parameters": {
             n: {"dtype": i.spec.dtype, "shape": list(i.spec.shape), "digest": digest.parameters[n]} for n, i in digest.items.items()
         },
-        "files": {n: {"bytes": os.path.getsize(p), "sha256": hashes[n]} for n, p in sorted(files_of(subject).items())},
+        "files": {n: {"bytes": store.file_size(p), "sha256": hashes[n]} for n, p in sorted(files_of(subject).items())},
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
@@ -131,7 +133,7 @@ def other_keys(subject: Subject) -> dict[str, object]:
 
 def compare_lock(subject: Subject, path: str, progress: Callable[[int, int], object] | None = None) -> Iterator[Finding]:
     """What differs from what the lock file at `path` says. Raises CheckpointError where it is no lock."""
-    kept = read_json(path)
+    kept = store.read_json(path)
     said = kept.get("parameters") if isinstance(kept, dict) else None
     files = kept.get("files") if isinstance(kept, dict) else None
     whole = kept.get("digest") if isinstance(kept, dict) else None

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from .. import store
 from .._typing import Any, NamedTuple
 from ..containers.gguf.header import ARRAY, STRING, Value
 from ..errors import CheckpointError, with_extra
 from ..findings import Finding
-from ..support.strict_json import read_bytes, read_json
 from .pre_tokenizers import TEXT, known_by_hash, known_by_rules
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -82,7 +82,7 @@ def keys_of(folder: str, rows: int, config: Mapping[str, object]) -> Vocabulary:
 
 
 def _words(folder: str, rows: int) -> _Words:
-    there = [n for n in FILES if os.path.isfile(os.path.join(folder, n))]
+    there = [n for n in FILES if store.is_file(os.path.join(folder, n))]
     for name in there:
         path = os.path.join(folder, name)
         if name.endswith(".model"):
@@ -91,7 +91,7 @@ def _words(folder: str, rows: int) -> _Words:
             return _tokenizers(folder, path)
         if name == "vocab.txt":
             return _word_pieces(path)
-    if "vocab.json" in there and os.path.isfile(os.path.join(folder, "merges.txt")):
+    if "vocab.json" in there and store.is_file(os.path.join(folder, "merges.txt")):
         return _two_files(folder)
     raise _Missing("there is no tokenizer.json, tokenizer.model or vocab.txt beside the source", "put it there and convert again")
 
@@ -105,7 +105,7 @@ def _sentencepiece(folder: str, path: str, rows: int) -> _Words:
         from sentencepiece import SentencePieceProcessor
     except ImportError:
         raise _Missing(f"sentencepiece is not installed, which reads {os.path.basename(path)}", INSTALL) from None
-    raw = read_bytes(path)
+    raw = store.read_bytes(path)
     try:
         sp = SentencePieceProcessor(model_proto=raw)
         size = sp.vocab_size()
@@ -188,7 +188,7 @@ def _load(path: str) -> Any:
 
 def _tokenizers(folder: str, path: str) -> _Words:
     """A tokenizer.json: byte-level BPE ("gpt2"), BPE of characters ("llama"), word pieces ("bert") or unigrams ("t5")."""
-    tokenizer, said = _load(path), read_json(path)
+    tokenizer, said = _load(path), store.read_json(path)
     assert isinstance(said, dict)
     model = said.get("model") or {}
     kind = model.get("type") or ("BPE" if "merges" in model else "")
@@ -321,7 +321,7 @@ def _unigram(said: Mapping[str, Any]) -> dict[str, Value]:
 
 def _word_pieces(path: str) -> _Words:
     """A vocab.txt, a word piece a line."""
-    tokens = read_bytes(path).decode("utf-8", "replace").split("\n")
+    tokens = store.read_bytes(path).decode("utf-8", "replace").split("\n")
     tokens = [t.rstrip("\r") for t in (tokens[:-1] if tokens and not tokens[-1] else tokens)]
     types = [CONTROL if t.startswith("[") and t.endswith("]") and len(t) > 2 and t[1:-1].isupper() else NORMAL for t in tokens]
     return _Words("bert", *_phantom(tokens, types))
@@ -333,7 +333,7 @@ def _two_files(folder: str) -> _Words:
     order = sorted(vocabulary, key=lambda t: vocabulary[t])
     if [vocabulary[t] for t in order] != [*range(len(order))]:
         raise _Missing("the ids in vocab.json have holes", "save the tokenizer as tokenizer.json")
-    lines = read_bytes(os.path.join(folder, "merges.txt")).decode("utf-8", "replace").splitlines()
+    lines = store.read_bytes(os.path.join(folder, "merges.txt")).decode("utf-8", "replace").splitlines()
     merges = tuple(line for line in lines if line and not line.startswith("#version"))
     special = {t for t in order if t.startswith("<|") and t.endswith("|>")}
     types = [CONTROL if t in special else NORMAL for t in order]
@@ -388,8 +388,8 @@ def _template(folder: str) -> dict[str, Value]:
     """The chat template: chat_template.jinja, chat_template.json, or that of the settings."""
     path = os.path.join(folder, "chat_template.jinja")
     text: object = _object(folder, "chat_template.json").get("chat_template", _settings(folder).get("chat_template"))
-    if os.path.isfile(path):
-        text = read_bytes(path).decode("utf-8", "replace")
+    if store.is_file(path):
+        text = store.read_bytes(path).decode("utf-8", "replace")
     if isinstance(text, list):
         named = {t.get("name"): t.get("template") for t in text if isinstance(t, dict)}
         text = named.get("default")
@@ -403,10 +403,10 @@ def _settings(folder: str) -> dict[str, Any]:
 def _object(folder: str, name: str) -> dict[str, Any]:
     """A JSON file's object; an empty one where there is none that can be read."""
     path = os.path.join(folder, name)
-    if not os.path.isfile(path):
+    if not store.is_file(path):
         return {}
     try:
-        value = read_json(path)
+        value = store.read_json(path)
     except CheckpointError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -85,9 +85,8 @@ def test_options_that_hints_name_are_options_of_the_command() -> None:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("hf://google-bert/bert-base-uncased", "hf download google-bert/bert-base-uncased"),
-        ("s3://bucket/model/", "name a copy of it on a disk"),
-        ("https://example.org/model.safetensors", "name a copy of it on a disk"),
+        ("ftp://server/model/", "s3://, gs://"),
+        ("oss://bucket/model.safetensors", "name a copy on a disk"),
     ],
 )
 def test_an_address_is_told_from_a_file_that_is_not_there(path: str, hint: str) -> None:

@@ -60,6 +60,17 @@ def test_a_signal_that_other_code_takes_for_its_own_error_ends_all_the_same(name
     assert (done.returncode, done.stderr) == (status, f"error: {said}\n")
 
 
+def test_a_second_signal_while_the_first_is_sent_again_is_no_exception_that_is_ignored() -> None:
+    lines = (
+        "import signal, sys, threading, time, types, ckptkit.cli as c, ckptkit.cli._process as p", "start = threading.Timer.start",
+        "threading.Timer.start = lambda t: (signal.raise_signal(signal.SIGTERM), start(t))",  # while Python ignores the first one
+        "def run():", "    sys.unraisablehook(types.SimpleNamespace(exc_value=KeyboardInterrupt()))", "    time.sleep(20)", "c._run = run",
+        "c.main()",
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], env=ENV, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 def test_a_signal_that_is_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:
     source = ending.make_bert(tmp_path / "source", 40)
     done = shell(f"trap '' HUP; ckptkit convert {source} out --to google -q & p=$!; sleep 0.5; kill -HUP $p; wait $p", tmp_path)

@@ -61,6 +61,30 @@ def test_a_rank_whose_file_is_gone_is_named_with_what_it_costs(case: str, file: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("case", "file"),
+    [("deepspeed_llama_z2", "mp_rank_00_model_states.pt"), ("deepspeed_llama_z3", "zero_pp_rank_0_mp_rank_00_model_states.pt")],
+)
+def test_states_that_are_gone_are_named(case: str, file: str, tmp_path: Path) -> None:
+    with pytest.raises(CorruptError, match=f"{file}, the file of rank 0, is missing"):
+        open_checkpoint(ranks(case, f"global_step1/{file}")(tmp_path))
+
+
+def test_states_of_a_rank_that_has_its_weights_elsewhere_are_missed(tmp_path: Path) -> None:
+    with open_checkpoint(ranks("deepspeed_llama_z3", "global_step1/zero_pp_rank_1_mp_rank_00_model_states.pt")(tmp_path)) as ckpt:
+        assert [(f.severity, f.where) for f in ckpt.findings] == [("warning", "rank 1")]
+
+
+def test_a_run_with_a_rank_of_another_step_is_not_converted(tmp_path: Path) -> None:
+    there = ranks("deepspeed_llama_z3")(tmp_path)
+    with zip_of(there / "global_step1" / "zero_pp_rank_0_mp_rank_00_optim_states.pt") as (raw, where):
+        raw[where : where + 4] = np.float32(7).tobytes()
+    with pytest.raises(FindingsError) as e:
+        ckptkit.convert(there, tmp_path / "out", to="hf", config=CONFIG)
+    said = " ".join(str(f.message) for f in e.value.findings if f.severity == "error")  # type: ignore[attr-defined]
+    assert "rank" in said and "another step" in said and not (tmp_path / "out").exists()
+
+
 def test_a_rank_of_another_step_is_told(tmp_path: Path) -> None:
     there = ranks("deepspeed_llama_z3")(tmp_path)
     file = there / "global_step1" / "zero_pp_rank_1_mp_rank_00_optim_states.pt"

@@ -172,6 +172,15 @@ def test_a_rank_whose_file_is_gone_is_named(tmp_path: Path) -> None:
         open_checkpoint(last)
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_metas_file_of_one_rank_alone_names_those_that_are_gone(left: int, tmp_path: Path) -> None:
+    made = ranks("meta_llama_tp2", f"consolidated.0{1 - left}.pth")(tmp_path)
+    said = [f for f in ckptkit.validate(made / f"consolidated.0{left}.pth").findings if f"rank {left} of 2" in f.message]
+    assert [f.where for f in said] == ["layers.0.attention.wo.weight"] and f"that of rank {1 - left} is missing" in said[0].message
+    whole = [f for f in ckptkit.validate(FORMS / "meta_llama_tp2").findings if "is missing" in f.message]
+    assert whole == []
+
+
 def test_a_rank_of_another_iteration_is_named(tmp_path: Path) -> None:
     made = megatron(tmp_path / "c", 2, [range(1), range(1, 3)])
     changed(made / "iter_0000007/mp_rank_00_001/model_optim_rng.pt", lambda m: m.update(iteration=8))

@@ -227,11 +227,11 @@ def test_closing_closes_the_shards_and_so_does_a_failure(tmp_path: Path) -> None
 
     merged = open_sharded(path, "x", open_one)
     assert merged.wrapper == "model"
-    assert opened[0].fd(path) >= 0
+    assert opened[0].blob(path).size >= 0
     merged.close()
     for cp in opened:
         with pytest.raises(CheckpointError, match="closed"):
-            cp.fd(path)
+            cp.blob(path)
     del opened[1]
     opened[0]._closed = False
     with pytest.raises(CorruptError, match="damaged"):

@@ -76,6 +76,6 @@ def test_what_is_asked_for_must_be_there(tmp_path: Path, options: dict[str, str]
 def test_the_files_are_given_back(tmp_path: Path, only_tiny: Architecture) -> None:
     with subject(tmp_path, tiny.lined_shapes(1)) as s:
         path = s.checkpoint.files[0]
-        assert s.checkpoint.fd(path) >= 0
+        assert s.checkpoint.blob(path).size >= 0
     with pytest.raises(CheckpointError, match="closed"):
-        s.checkpoint.fd(path)
+        s.checkpoint.blob(path)

@@ -5,13 +5,12 @@ Source: tensorflow/core/protobuf/tensor_bundle.proto, core/framework/{types,vers
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 
+from ... import store
 from ..._typing import NamedTuple
 from ...errors import CheckpointError, UnsupportedError
 from ...limits import LIMITS
-from ...support.open_file import open_fd
 from ...support.protobuf import BYTES, VARINT, Readable, bad, encode, encode_varint, fields, signed, varint
 from ...support.protobuf import shape as parse_shape
 from ...tensors import DTYPES, TensorSpec
@@ -152,11 +151,11 @@ def load(path: str) -> tuple[int, dict[bytes, Raw]]:
 
     Raises CorruptError, UnsupportedError, LimitError, NotFoundError.
     """
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        data = os.read(fd, LIMITS.check("header_bytes", os.fstat(fd).st_size, "the index's size in bytes", path))
+        data = blob.pread(LIMITS.check("header_bytes", blob.size, "the index's size in bytes", path), 0)
     finally:
-        os.close(fd)
+        blob.close()
     shards = 0
     out: dict[bytes, Raw] = {}
     heads: dict[bytes, Kind] = {}

@@ -6,14 +6,13 @@ lib/strings/ordered_code.cc (an encoding whose bytes sort as the values do).
 
 from __future__ import annotations
 
-import os
 from itertools import combinations
 from math import prod
 
+from ... import store
 from ..._typing import NamedTuple
 from ...errors import CorruptError
 from ...limits import LIMITS
-from ...support.open_file import open_fd
 from ...support.protobuf import BYTES, VARINT, Readable, fields, signed
 from ...tensors import Box, Extent
 from .._pieces import runs, tile
@@ -114,14 +113,14 @@ def assemble(parts: list[tuple[tuple[tuple[int, int], ...], bytes]], shape: tupl
 
 def slurp(extent: Extent) -> bytes:
     """The bytes of an extent. CorruptError if the file ends before it does."""
-    fd = open_fd(extent.path)
+    blob = store.open_blob(extent.path)
     try:
-        data = os.pread(fd, extent.length, extent.offset)
+        data = blob.pread(extent.length, extent.offset)
         while len(data) < extent.length:
-            more = os.pread(fd, extent.length - len(data), extent.offset + len(data))
+            more = blob.pread(extent.length - len(data), extent.offset + len(data))
             if not more:
                 raise CorruptError(f"ends at byte {extent.offset + len(data)}, {extent.length - len(data)} short", path=extent.path)
             data += more
         return data
     finally:
-        os.close(fd)
+        blob.close()

@@ -9,11 +9,11 @@ import os
 import re
 from collections.abc import Sequence
 
+from ... import store
 from ..._typing import TYPE_CHECKING
 from ...errors import CheckpointError, CorruptError, NotFoundError
 from ...limits import LIMITS
 from ...support.lazy import later
-from ...support.open_file import open_fd
 from . import MAGIC
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ def looks_like_state(head: bytes) -> bool:
 
 def state(path: str) -> str | None:
     """The prefix that a state file names, as it names it; None if it is no state file."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        text = os.pread(fd, _STATE_BYTES, 0)
+        text = blob.pread(_STATE_BYTES, 0)
     finally:
-        os.close(fd)
+        blob.close()
     found = re.search(_LINE, text)
     if found is None:
         return None
@@ -72,7 +72,7 @@ def target(path: str) -> str | None:
         return None
     here = os.path.dirname(path)
     base = named.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    inside = os.path.normpath(named)
+    inside = store.normal(named)
     if not os.path.isabs(inside) and not inside.startswith("..") and exists(os.path.join(here, inside)):
         return os.path.join(here, inside)
     return os.path.join(here, base)
@@ -80,15 +80,15 @@ def target(path: str) -> str | None:
 
 def exists(prefix: str) -> bool:
     """Whether a V2 bundle or V1 files are at `prefix`."""
-    return os.path.isfile(prefix + ".index") or bool(v1_files(prefix))
+    return store.is_file(prefix + ".index") or bool(v1_files(prefix))
 
 
 def v1_files(prefix: str) -> list[str]:
     """The file at `prefix`, or PREFIX-00000-of-00002 and so on where the Saver was told to shard. All or none of them."""
-    if os.path.isfile(prefix):
+    if store.is_file(prefix):
         return [prefix]
     try:
-        names = os.listdir(os.path.dirname(prefix) or ".")
+        names = store.listdir(os.path.dirname(prefix) or ".")
     except OSError:
         return []
     base = os.path.basename(prefix) + "-00000-of-"
@@ -143,15 +143,15 @@ def of_data(path: str) -> str | None:
 def tail(path: str) -> bytes:
     """The last bytes of a file; none if it cannot be read."""
     try:
-        fd = open_fd(path)
+        blob = store.open_blob(path)
     except CheckpointError:
         return b""
     try:
-        return os.pread(fd, 64, max(0, os.fstat(fd).st_size - 64))
+        return blob.pread(64, max(0, blob.size - 64))
     except OSError:
         return b""
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def is_v1(path: str) -> bool:

@@ -8,9 +8,9 @@ Everything is checked while it is read: bounds, order, restarts, checksums; a bl
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 
+from ... import store
 from ..._typing import NamedTuple, SupportsIndex, overload
 from ...errors import CheckpointError, CorruptError
 from ...limits import LIMITS
@@ -33,10 +33,10 @@ def _key_limit() -> int:
 class Window:
     """A file as something to index and slice like bytes, read a few kilobytes at a time."""
 
-    __slots__ = ("at", "chunk", "fd", "path")
+    __slots__ = ("at", "blob", "chunk", "path")
 
-    def __init__(self, fd: int, path: str) -> None:
-        self.fd, self.path, self.at, self.chunk = fd, path, 0, b""
+    def __init__(self, blob: store.Blob, path: str) -> None:
+        self.blob, self.path, self.at, self.chunk = blob, path, 0, b""
 
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> int: ...
@@ -59,9 +59,9 @@ class Window:
 
     def _load(self, start: int, length: int) -> None:
         want = max(length, 4096)
-        data = os.pread(self.fd, want, start)
+        data = self.blob.pread(want, start)
         while len(data) < length:
-            more = os.pread(self.fd, want - len(data), start + len(data))
+            more = self.blob.pread(want - len(data), start + len(data))
             if not more:
                 raise CorruptError(f"ends at byte {start + len(data)}", path=self.path)
             data += more
@@ -197,12 +197,12 @@ def scan(data: Readable, size: int, path: str, *, check: bool = True) -> Iterato
 def first(path: str) -> tuple[bytes, bytes] | None:
     """The first key of a table and the first byte of its value; None where that cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:
+        blob = store.open_blob(path)
+    except CheckpointError:
         return None
     try:
-        window = Window(fd, path)
-        found = blocks(window, os.fstat(fd).st_size, path)
+        window = Window(blob, path)
+        found = blocks(window, blob.size, path)
         held, start, end = contents(window, found[0].offset, found[0].size, path, check=False)
         shared, pos = varint(held, start, end, path)
         own, pos = varint(held, pos, end, path)
@@ -213,7 +213,7 @@ def first(path: str) -> tuple[bytes, bytes] | None:
     except (CheckpointError, OSError, IndexError):
         return None
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def snappy(data: bytes, path: str, at: int = 0) -> bytes:

@@ -7,9 +7,9 @@ limits; what flax does not write is refused.
 
 from __future__ import annotations
 
-import os
 from struct import Struct
 
+from ... import store
 from ..._typing import NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...limits import LIMITS
@@ -30,10 +30,10 @@ class Array(NamedTuple):
 class Reader:
     """Values of a file one after another. `repeated` holds the keys that a map had twice."""
 
-    __slots__ = ("at", "fd", "items", "path", "repeated", "size", "start", "text", "trail", "window")
+    __slots__ = ("at", "blob", "items", "path", "repeated", "size", "start", "text", "trail", "window")
 
-    def __init__(self, fd: int, size: int, path: str) -> None:
-        self.fd, self.size, self.path = fd, size, path
+    def __init__(self, blob: store.Blob, size: int, path: str) -> None:
+        self.blob, self.size, self.path = blob, size, path
         self.at = 0
         self.start, self.window = 0, b""
         self.items = 0
@@ -51,7 +51,7 @@ class Reader:
         i = at - self.start
         if i < 0 or i + n > len(self.window):
             self.start, i = at, 0
-            self.window = os.pread(self.fd, max(n, _WINDOW), at)
+            self.window = self.blob.pread(max(n, _WINDOW), at)
             if len(self.window) < n:
                 raise CorruptError("became shorter while it was read", path=self.path)
         self.at = at + n

@@ -5,12 +5,11 @@ Source: numpy/lib/format.py (fortran_order, descr). numpy reads both orders alik
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from math import prod
 
+from ... import store
 from ...errors import CorruptError
-from ...support.open_file import open_fd
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from .._interface import Packed
 from .npy_header import Header
@@ -60,14 +59,14 @@ def _turned(runs: Iterator[bytes], spec: TensorSpec) -> Iterator[bytes]:
 
 
 def _runs(extent: Extent) -> Iterator[bytes]:
-    fd = open_fd(extent.path)
+    blob = store.open_blob(extent.path)
     try:
         at, end = extent.offset, extent.offset + extent.length
         while at < end:
-            raw = os.pread(fd, min(_RUN, end - at), at)
+            raw = blob.pread(min(_RUN, end - at), at)
             if not raw:
                 raise CorruptError(f"ends at byte {at:,}, {end - at:,} bytes short", path=extent.path)
             at += len(raw)
             yield raw
     finally:
-        os.close(fd)
+        blob.close()

@@ -12,7 +12,6 @@ regard to case) and stay inside; no two entries overlap; nothing precedes the fi
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -20,14 +19,14 @@ from itertools import repeat
 from struct import Struct
 from struct import error as StructError
 
+from ... import store
 from ..._typing import NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...limits import LIMITS
 
 _LOCAL = Struct("<4s5H3I2H")  # signature, version, flags, method, time, date, crc, packed, size, name, extra
-_CENTRAL = Struct(
-    "<4s6H3I5H2I"
-)  # signature, made by, version, flags, method, time, date, crc, packed, size, name, extra, comment, disk, ...
+# signature, made by, version, flags, method, time, date, crc, packed, size, name, extra, comment, disk, ...
+_CENTRAL = Struct("<4s6H3I5H2I")
 _DESCRIPTOR = Struct("<4s3I")  # signature, crc, packed, size
 _END = Struct("<4s4H2IH")  # signature, disk, directory's disk, entries here, entries, size, offset, comment
 _LOCATOR = Struct("<4sIQI")
@@ -54,15 +53,18 @@ class Entry(NamedTuple):
     method: int  # 0 stored, 8 deflated
 
 
+Listed = tuple[bytes, int, int, int, int, int, int]  # name, flags, method, crc, size, local header's offset, packed size
+
+
 class Within(NamedTuple):
     """A zip that lies in a larger file, from `base` on: all that is said of places in it counts from there."""
 
-    fd: int
+    blob: store.Blob
     base: int
 
 
-def _pread(fd: int | Within, n: int, at: int) -> bytes:
-    return os.pread(fd, n, at) if type(fd) is int else os.pread(fd[0], n, fd[1] + at)  # type: ignore[index]
+def _pread(blob: store.Blob | Within, n: int, at: int) -> bytes:
+    return blob[0].pread(n, blob[1] + at) if type(blob) is Within else blob.pread(n, at)  # type: ignore[union-attr]
 
 
 def _text(raw: bytes) -> str:
@@ -71,32 +73,60 @@ def _text(raw: bytes) -> str:
 
 
 def read_directory(
-    fd: int | Within, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False, old_names: bool = False
+    blob: store.Blob | Within, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False, old_names: bool = False
 ) -> dict[str, Entry]:
     """Every entry of a zip file by name, in the directory's order. Raises CorruptError, UnsupportedError (compressed, encrypted).
+
+    Of an object in a store, whose local headers are a request each, they are not read where the directory alone says where the bytes lie
+    (see `_from_afar`): `hold_headers` does that where the bytes are read.
 
     `writer` is who makes such files, for messages; `deflated` allows zip's usual compression. With `old_names` a name without the flag for
     UTF-8 is in code page 437, as APPNOTE (appendix D) has it and Python reads it; PyTorch writes UTF-8 without saying so.
     """
     try:
-        raw, count, start = _find_directory(fd, size, path)
+        raw, count, start = _find_directory(blob, size, path)
         listed = list(_central(raw, count, path, writer, deflated))
-        return _locals(fd, listed, start, path, old_names)
+        if store.is_url(path) and (found := _from_afar(listed, start, path)) is not None:
+            return found
+        return _locals(blob, listed, start, path, old_names)
     except StructError:
         raise CorruptError(f"ends at byte {size} within its zip directory", path=path) from None
 
 
-def _find_directory(fd: int | Within, size: int, path: str) -> tuple[bytes, int, int]:
+def hold_headers(blob: store.Blob, size: int, path: str, *, writer: str = "PyTorch", deflated: bool = False) -> None:
+    """Hold every local header against the directory, as `read_directory` does for files. Raises CorruptError."""
+    raw, count, start = _find_directory(blob, size, path)
+    _locals(blob, list(_central(raw, count, path, writer, deflated)), start, path, old_names=False)
+
+
+def _from_afar(listed: list[Listed], end: int, path: str) -> dict[str, Entry] | None:
+    """The entries as `torch.save` lays them out, from the directory alone: each has a data descriptor behind its bytes, and the next entry
+    begins right after it, so where the bytes begin follows from where the next entry does. None for any other archive."""
+    order = [row[5] for row in listed]
+    if not listed or order != sorted(order) or order[0] or not all(row[1] & 8 and row[4] == row[6] for row in listed):
+        return None
+    names = _names([row[0] for row in listed], path)
+    _hold_unique(names, path)
+    out = {}
+    for name, row, following in zip(names, listed, [*order[1:], end], strict=True):
+        raw, _, method, crc, size, header, packed = row
+        start = following - (24 if size >= _FULL else 16) - packed
+        if not size or start < header + 30 + len(raw) or start % _ALIGN:
+            return None
+        out[name] = Entry(name, header, start, size, crc, packed, method)
+    return out
+
+
+def _find_directory(blob: store.Blob | Within, size: int, path: str) -> tuple[bytes, int, int]:
     """The central directory's bytes, its number of entries and its offset."""
     tail_at = max(0, size - (1 << 16) - 22 - 76)
-    tail = _pread(fd, size - tail_at, tail_at)
+    tail = _pread(blob, size - tail_at, tail_at)
     at = tail.rfind(b"PK\5\6")
     while at >= 0 and len(tail) - at >= 22 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
         at = tail.rfind(b"PK\5\6", 0, at)
     if at < 0 or len(tail) - at < 22:
-        raise CorruptError(
-            f"ends at byte {size} without a zip directory", path=path, hint="a file cut short by a partial download or a full disk?"
-        )
+        hint = "a file cut short by a partial download or a full disk?"
+        raise CorruptError(f"ends at byte {size} without a zip directory", path=path, hint=hint)
     _, disk, cd_disk, here, count, cd_size, cd_at, _ = _END.unpack_from(tail, at)
     end = tail_at + at
     if at + 22 != len(tail):
@@ -108,7 +138,7 @@ def _find_directory(fd: int | Within, size: int, path: str) -> tuple[bytes, int,
         raise UnsupportedError(f"is one part of a zip archive split over several files, says its end at byte {end}", path=path)
     if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
         _, _, at64, _ = _LOCATOR.unpack_from(tail, at - 20)
-        record = _pread(fd, _END64.size, at64) if at64 < size else b""
+        record = _pread(blob, _END64.size, at64) if at64 < size else b""
         sig, length, _, _, _, _, here64, count64, size64, offset64 = _END64.unpack(record)
         if sig != b"PK\6\6" or length != 44 or at64 + 56 != end - 20 or here64 != count64:
             raise CorruptError(f"its zip64 end record is not at byte {at64}, where its zip says", path=path)
@@ -122,13 +152,13 @@ def _find_directory(fd: int | Within, size: int, path: str) -> tuple[bytes, int,
     if count * _CENTRAL.size > cd_size:
         raise CorruptError(f"its zip directory has no room for {count:,} entries", path=path)
     LIMITS.check("header_bytes", cd_size, "the zip directory's size", path)
-    raw = _pread(fd, cd_size, cd_at)
+    raw = _pread(blob, cd_size, cd_at)
     if len(raw) != cd_size:
         raise CorruptError(f"its zip directory at byte {cd_at} is cut short", path=path)
     return raw, count, cd_at
 
 
-def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> Iterator[tuple[bytes, int, int, int, int, int, int]]:
+def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> Iterator[Listed]:
     """(name, flags, method, crc, size, local header offset, packed size) of each entry."""
     unpack = _CENTRAL.unpack_from
     at = 0
@@ -175,22 +205,20 @@ def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path:
 
 
 def _locals(
-    fd: int | Within, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int, path: str, old_names: bool
+    blob: store.Blob | Within, listed: list[Listed], end: int, path: str, old_names: bool
 ) -> dict[str, Entry]:
     """The entries, each held against its local header and its neighbours: between two there is nothing but a data descriptor."""
     new, full = tuple.__new__, _FULL
     raws = [row[0] if not old_names or row[1] & _UTF8 or row[0].isascii() else row[0].decode("cp437").encode() for row in listed]
     names = _names(raws, path)
-    if len(set(names)) != len(names):
-        twice = Counter(names).most_common(1)[0][0]
-        raise CorruptError(f"has two entries called {printable(twice)}", path=path)
-    if len({n.lower() for n in names}) != len(names):
-        folded: dict[str, str] = {}
-        a, b = next((folded[n.lower()], n) for n in names if folded.setdefault(n.lower(), n) != n)
-        raise CorruptError(f"has entries whose names differ only in case: {printable(a, 200)} and {printable(b, 200)}", path=path)
+    _hold_unique(names, path)
     order = sorted(range(len(listed)), key=[row[5] for row in listed].__getitem__)
-    heads = list(_heads(fd, [listed[k] for k in order], end))
-    if order == list(range(len(listed))) and (usual := _as_torch_writes(names, listed, heads, fd, end)) is not None:
+    if store.is_url(path):  # a request each: together, and the array's own header with it
+        whole, base = (blob.blob, blob.base) if isinstance(blob, Within) else (blob, 0)
+        spans = [(max(0, row[5] - _GAP), row[5] + 222 + len(row[0])) for row in listed if row[5] < end]
+        whole.read_many([(base + a, b - a) for a, b in spans])
+    heads = list(_heads(blob, [listed[k] for k in order], end))
+    if order == list(range(len(listed))) and (usual := _as_torch_writes(names, listed, heads, blob, end)) is not None:
         return usual
     found: list[Entry | None] = [None] * len(listed)
     at = 0  # where the last entry ends
@@ -211,7 +239,7 @@ def _locals(
             if flags & 8 and lsize == lpacked == lcrc == 0:
                 pass  # they follow in a data descriptor, as PyTorch writes it
             elif full in (lsize, lpacked):
-                big = _zip64(_pread(fd, lx, header + 30 + n), lsize, lpacked, 0, raw, path)
+                big = _zip64(_pread(blob, lx, header + 30 + n), lsize, lpacked, 0, raw, path)
                 if big[:2] not in ((size, packed), (0, 0)) or (lcrc != crc and not flags & 8):
                     raise CorruptError(f"entry {_text(raw)} has another size in its own header", path=path)
             else:
@@ -225,12 +253,23 @@ def _locals(
     if at > end:
         raise CorruptError(f"its last entry ends at byte {at}, in its zip directory, which begins at {end}", path=path)
     if at != end:
-        _gap("", end, at, _pread(fd, min(_GAP, end), end - min(_GAP, end)), last, path)
+        _gap("", end, at, _pread(blob, min(_GAP, end), end - min(_GAP, end)), last, path)
     return {e.name: e for e in found if e is not None}
 
 
+def _hold_unique(names: list[str], path: str) -> None:
+    """Raise CorruptError for two entries of one name, or of names that differ only in case."""
+    if len(set(names)) != len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise CorruptError(f"has two entries called {printable(twice)}", path=path)
+    if len({n.lower() for n in names}) != len(names):
+        folded: dict[str, str] = {}
+        a, b = next((folded[n.lower()], n) for n in names if folded.setdefault(n.lower(), n) != n)
+        raise CorruptError(f"has entries whose names differ only in case: {printable(a, 200)} and {printable(b, 200)}", path=path)
+
+
 def _as_torch_writes(
-    names: list[str], listed: list[tuple[bytes, int, int, int, int, int, int]], heads: list[tuple[bytes, bytes]], fd: int | Within, end: int
+    names: list[str], listed: list[Listed], heads: list[tuple[bytes, bytes]], blob: store.Blob | Within, end: int
 ) -> dict[str, Entry] | None:
     """The entries, if all have the form that `torch.save` gives them: the same tests as one by one, column by column. None if one has not.
 
@@ -257,14 +296,14 @@ def _as_torch_writes(
     following = (*headers[1:], end)
     if any(start + size + 16 != then for start, size, then in zip(starts, packed, following, strict=True)):
         return None
-    descriptors = [*[lead[-16:] for lead, _ in heads[1:]], _pread(fd, 16, end - 16)]
+    descriptors = [*[lead[-16:] for lead, _ in heads[1:]], _pread(blob, 16, end - 16)]
     if descriptors != list(map(_DESCRIPTOR.pack, repeat(b"PK\7\x08"), crcs, packed, sizes)):
         return None
     entries = map(partial(tuple.__new__, Entry), zip(names, headers, starts, sizes, crcs, packed, methods, strict=True))
     return dict(zip(names, entries, strict=True))
 
 
-def _heads(fd: int | Within, listed: list[tuple[bytes, int, int, int, int, int, int]], end: int) -> Iterator[tuple[bytes, bytes]]:
+def _heads(blob: store.Blob | Within, listed: list[Listed], end: int) -> Iterator[tuple[bytes, bytes]]:
     """What stands before each local header (up to _GAP bytes) and the header with its name; of entries in the file's order."""
     pread, window, low, high = _pread, b"", 0, 0
     dense = end < len(listed) * _DENSE  # so small are they that one reading serves many
@@ -275,7 +314,7 @@ def _heads(fd: int | Within, listed: list[tuple[bytes, int, int, int, int, int, 
             yield b"", b""
             continue
         if start < low or stop > high:
-            window, low = pread(fd, max(_WINDOW, stop - start) if dense else stop - start, start), start
+            window, low = pread(blob, max(_WINDOW, stop - start) if dense else stop - start, start), start
             high = start + len(window)
         yield window[start - low : header - low], window[header - low : stop - low]
 

@@ -14,14 +14,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from ... import store
 from ..._typing import TYPE_CHECKING
 from ...errors import CheckpointError, NotFoundError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
-from ...support.links import leads_out
 from ...support.name_text import collapse
-from ...support.open_file import open_fd
 from ...tensors import DTYPES, Box, Check, Extent, StoredTensor, TensorSpec, Unread
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
@@ -58,8 +57,9 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """A .metadata that is a pickle, or a file of a rank beside one."""
     if os.path.basename(path) == METADATA:
         folder = os.path.dirname(path) or "."
-        return head[:1] == b"\x80" or any(n.endswith(".distcp") for n in os.listdir(folder))  # whatever the pickle is then: refused by name
-    return path.endswith(".distcp") and head.startswith(b"PK") and os.path.isfile(os.path.join(os.path.dirname(path), METADATA))
+        # whatever the pickle is then: refused by name
+        return head[:1] == b"\x80" or any(n.endswith(".distcp") for n in store.listdir(folder))
+    return path.endswith(".distcp") and head.startswith(b"PK") and store.is_file(os.path.join(os.path.dirname(path), METADATA))
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -68,12 +68,12 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         return [(5, os.path.join(directory, METADATA))]
     if megatron.TRACKER in names and (folder := megatron.latest(os.path.join(directory, megatron.TRACKER))) is not None:
         there = os.path.join(folder, METADATA)
-        return [(5, there)] if os.path.isfile(there) else []
+        return [(5, there)] if store.is_file(there) else []
     inner = [n for n in names if _MODEL.fullmatch(n)]
     steps = sorted((int(found[1]), n) for n in names if (found := _STEP.fullmatch(n)))
     for n in inner if len(inner) == 1 else [n for _, n in reversed(steps)]:
         path = os.path.join(directory, n, METADATA)
-        if os.path.isfile(path):
+        if store.is_file(path):
             return [(5, path)]
     return []
 
@@ -132,7 +132,7 @@ class _Reader:
     def __init__(self, folder: str, meta: Metadata, *, stacked: bool = False) -> None:
         self._folder, self._meta, self._stacked = folder, meta, stacked
         self._items = items.Items()
-        self._fds: dict[str, tuple[int, int, str]] = {}  # file -> (descriptor or -1, size, what is wrong)
+        self._files: dict[str, tuple[store.Blob | None, int, str]] = {}  # file -> (it, open, its size, what is wrong)
         self.tensors: dict[str, StoredTensor] = {}
         self.unread: dict[str, Unread] = {}
         self.replicas: list[_pieces.Replicas] = []
@@ -142,27 +142,27 @@ class _Reader:
         self._wrong: list[Finding] = []
 
     def close(self) -> None:
-        for fd, _, _ in self._fds.values():
-            if fd >= 0:
-                os.close(fd)
+        for blob, _, _ in self._files.values():
+            if blob is not None:
+                blob.close()
 
-    def _file(self, file: str) -> tuple[int, int, str]:
-        found = self._fds.get(file)
+    def _file(self, file: str) -> tuple[store.Blob | None, int, str]:
+        found = self._files.get(file)
         if found is None:
-            found = self._fds[file] = self._opened(file)
+            found = self._files[file] = self._opened(file)
         return found
 
-    def _opened(self, file: str) -> tuple[int, int, str]:
+    def _opened(self, file: str) -> tuple[store.Blob | None, int, str]:
         path = os.path.join(self._folder, file)
         whose = rank_of(path)
-        if os.path.islink(path) and leads_out(path, self._folder):
-            return -1, 0, f"{file} is a link that leads out of the folder"
+        if store.is_link(path) and store.leads_out(path, self._folder):
+            return None, 0, f"{file} is a link that leads out of the folder"
         try:
-            fd = open_fd(path)
+            blob = store.open_blob(path)
         except NotFoundError:
-            return -1, 0, f"the file of {whose}, {file}, is missing" if whose != file else f"{file} is missing"
+            return None, 0, f"the file of {whose}, {file}, is missing" if whose != file else f"{file} is missing"
         self.used.append(path)
-        return fd, os.fstat(fd).st_size, ""
+        return blob, blob.size, ""
 
     def tensor(self, name: str, listed: Listed) -> None:
         """One tensor of the metadata."""
@@ -203,9 +203,9 @@ class _Reader:
         if not chunk.file:
             self._lost("the metadata do not say where it lies", name)
             return None
-        fd, size, wrong = self._file(chunk.file)
+        blob, size, wrong = self._file(chunk.file)
         path = os.path.join(self._folder, chunk.file)
-        if wrong:
+        if blob is None:
             self._lost(wrong, name)
             return None
         whose = rank_of(path)
@@ -214,7 +214,7 @@ class _Reader:
             return None
         shown = f"{printable(name)!r} {box.shown()}"
         try:
-            item = self._items.tensor(fd, path, chunk.at, chunk.length)
+            item = self._items.tensor(blob, path, chunk.at, chunk.length)
         except CheckpointError as e:
             text = f"{whose} does not have {shown} where the metadata say: {e.message}"
             self._wrong.append(Finding("error", RULE, printable(name), text, "its file is of another step, or damaged"))
@@ -240,10 +240,10 @@ class _Reader:
         for name, o in self._meta.objects.items():
             if not o.file or o.packed:
                 continue
-            fd, size, wrong = self._file(o.file)
-            if wrong or o.at + o.length > size:
+            blob, size, _ = self._file(o.file)
+            if blob is None or o.at + o.length > size:
                 continue
-            value = self._items.value(fd, os.path.join(self._folder, o.file), o.at, o.length)
+            value = self._items.value(blob, os.path.join(self._folder, o.file), o.at, o.length)
             if value is not items.NOTHING:
                 out[name] = value
         return out

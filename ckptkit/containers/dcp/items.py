@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ... import store
 from ..._typing import NamedTuple
 from ...errors import CheckpointError, CorruptError
 from ...findings import Finding
@@ -47,13 +48,13 @@ class Items:
         self._kinds: dict[int, list[_Kind]] = {}
         self.findings: list[Finding] = []  # what the pickles of values name that nobody should call
 
-    def tensor(self, fd: int, path: str, at: int, length: int) -> Item:
+    def tensor(self, blob: store.Blob, path: str, at: int, length: int) -> Item:
         """The tensor that an item holds. Raises CheckpointError for what is no torch.save of one tensor."""
         for kind in self._kinds.get(length, ()):
-            found = self._same(kind, fd, path, at, length)
+            found = self._same(kind, blob, path, at, length)
             if found is not None:
                 return found
-        entries, root, tree, said = _read(fd, path, at, length)
+        entries, root, tree, said = _read(blob, path, at, length)
         self.findings += said
         if list(tree.tensors) != ["tensor"]:
             raise CorruptError(f"what lies at byte {at:,} is no tensor", path=path)
@@ -61,15 +62,15 @@ class Items:
         record = next((e for e in entries.values() if e.name.startswith(root + "data/")), None)
         if record is None:
             return Item(t, Extent(path, at, 0), 0)
-        self._learn(fd, at, length, t, record, entries)
+        self._learn(blob, at, length, t, record, entries)
         return Item(t, Extent(path, at + record.start, record.size), record.crc)
 
-    def _same(self, kind: _Kind, fd: int, path: str, at: int, length: int) -> Item | None:
+    def _same(self, kind: _Kind, blob: store.Blob, path: str, at: int, length: int) -> Item | None:
         """The item, if it is of a known kind."""
         start = len(kind.head)
-        if os.pread(fd, start, at) != kind.head:
+        if blob.pread(start, at) != kind.head:
             return None
-        tail = os.pread(fd, length - start - kind.size, at + start + kind.size)
+        tail = blob.pread(length - start - kind.size, at + start + kind.size)
         crc = tail[4:8]
         if tail[:4] + tail[8:16] != kind.descriptor or tail[-22:] != kind.end or tail[-kind.central : 4 - kind.central] != crc:
             return None
@@ -78,29 +79,29 @@ class Items:
         moved = t._replace(extents=(Extent(path, at + e.offset, e.length),))
         return Item(moved, Extent(path, at + start, kind.size), int.from_bytes(crc, "little"))
 
-    def _learn(self, fd: int, at: int, length: int, t: StoredTensor, record: Entry, entries: dict[str, Entry]) -> None:
+    def _learn(self, blob: store.Blob, at: int, length: int, t: StoredTensor, record: Entry, entries: dict[str, Entry]) -> None:
         tail_at = record.start + record.size
         (e,) = t.extents
-        raw = os.pread(fd, min(length - tail_at, 1 << 16), at + tail_at) if length - tail_at <= 1 << 16 else b""
+        raw = blob.pread(min(length - tail_at, 1 << 16), at + tail_at) if length - tail_at <= 1 << 16 else b""
         name = record.name.encode()
         central = raw.rfind(b"PK\1\2")
         while central >= 0 and raw[central + 46 : central + 46 + len(name)] != name:
             central = raw.rfind(b"PK\1\2", 0, central)
         if central < 0 or raw[:4] != b"PK\7\x08" or raw[4:8] != raw[central + 16 : central + 20]:
             return
-        head = os.pread(fd, record.start, at)
+        head = blob.pread(record.start, at)
         kind = _Kind(
             head, t._replace(extents=(Extent("", e.offset - at, e.length),)), record.size, raw[:4] + raw[8:16], len(raw) - central - 16,
             raw[-22:],
         )  # fmt: skip
         self._kinds.setdefault(length, []).append(kind)
 
-    def value(self, fd: int, path: str, at: int, length: int) -> object:
+    def value(self, blob: store.Blob, path: str, at: int, length: int) -> object:
         """The plain data that an item holds; NOTHING where it is large, or nothing that can be read."""
         if length > _OBJECT:
             return NOTHING
         try:
-            _, _, tree, said = _read(fd, path, at, length)
+            _, _, tree, said = _read(blob, path, at, length)
         except CheckpointError:
             return NOTHING
         self.findings += [f for f in said if f not in self.findings]
@@ -114,10 +115,10 @@ def check_of(name: str, item: Item) -> Check:
     return Check(name, "crc32", (item.record,), item.crc)
 
 
-def _read(fd: int, path: str, at: int, length: int) -> tuple[dict[str, Entry], str, Tree, list[Finding]]:
+def _read(blob: store.Blob, path: str, at: int, length: int) -> tuple[dict[str, Entry], str, Tree, list[Finding]]:
     """(the entries of an item's zip, counted from its beginning, their root, what its pickle holds, what is to be said of it)."""
     try:
-        entries = read_directory(Within(fd, at), length, path)
+        entries = read_directory(Within(blob, at), length, path)
     except CheckpointError as e:
         raise type(e)(f"{e.message} (of the item at byte {at:,})", path=path, hint=e.hint) from None
     pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
@@ -125,9 +126,9 @@ def _read(fd: int, path: str, at: int, length: int) -> tuple[dict[str, Entry], s
         raise CorruptError(f"what lies at byte {at:,} is no torch.save file", path=path)
     root, data = pickles[0][: -len("data.pkl")], entries[pickles[0]]
     order = entries.get(root + "byteorder")
-    if order is not None and os.pread(fd, min(order.size, 64), at + order.start) != b"little":
+    if order is not None and blob.pread(min(order.size, 64), at + order.start) != b"little":
         raise CorruptError(f"what lies at byte {at:,} is not in little-endian order", path=path)
-    got = interpreter.load(os.pread(fd, data.size, at + data.start), path=path)
+    got = interpreter.load(blob.pread(data.size, at + data.start), path=path)
 
     def locate(s: Storage, declared: int) -> tuple[int, int, str]:
         key = s.key if type(s.key) is str else storage_key(s.key)

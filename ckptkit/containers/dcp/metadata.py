@@ -7,9 +7,9 @@ is there besides is an error.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
+from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CorruptError, UnsafeError, printable
 from ...limits import LIMITS, using
@@ -75,10 +75,7 @@ class Metadata(NamedTuple):
 
 def read_metadata(path: str) -> Metadata:
     """Read the .metadata at `path`. Raises CorruptError, UnsafeError (it names what acts on who loads it), LimitError."""
-    size = os.stat(path).st_size
-    LIMITS.check("pickle_bytes", size, "the size of the metadata", path)
-    with open(path, "rb") as file:
-        raw = file.read(size + 1)
+    raw = store.read_bytes(path, "pickle_bytes")
     with using(pickle_opcodes=max(LIMITS.pickle_opcodes, _OPCODES)):
         got = interpreter.load(raw, path=path)
     strange = [n for n in got.opaque if n not in _CLASSES]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ... import store
 from ..._typing import NamedTuple
 from ...findings import Finding
-from ...support.strict_json import loads, read_bytes
+from ...support.strict_json import loads
 from ...tensors import Box, TensorSpec
 from .. import _pieces
 from ..megatron import names
@@ -32,10 +33,10 @@ class Run(NamedTuple):
 def read_run(folder: str) -> Run | None:
     """The settings of the run that a folder is of; None of one that Megatron did not write."""
     common, said = os.path.join(folder, "common.pt"), os.path.join(folder, "metadata.json")
-    if not os.path.isfile(common):
-        if not os.path.isfile(said):
+    if not store.is_file(common):
+        if not store.is_file(said):
             return None
-        value = loads(read_bytes(said), what="metadata.json", path=said)
+        value = loads(store.read_bytes(said), what="metadata.json", path=said)
         return Run({}, [said]) if isinstance(value, dict) and "sharded_backend" in value else None
     file = open_rank(common, KNOWN)
     held = file.value if isinstance(file.value, dict) else {}

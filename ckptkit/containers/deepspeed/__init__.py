@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from ... import store
 from ..._typing import TYPE_CHECKING
 from ...errors import UnsupportedError
 from ...findings import Finding
@@ -38,6 +39,8 @@ STRINGS = False
 
 _LATEST = ("latest", "latest_universal")
 _STATES = re.compile(r"(?:zero_pp_rank_[0-9]{1,6}_)?mp_rank_[0-9]{1,4}_model_states\.pt")
+# where these lie without the states, a file is lost
+_SHARE = re.compile(r"(?:[a-z0-9]{1,8}_)?zero_pp_rank_[0-9]{1,6}_mp_rank_[0-9]{1,4}_optim_states\.pt")
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -66,7 +69,7 @@ def _named(path: str) -> str | None:
         return None
     folder = os.path.join(os.path.dirname(path), tag)
     try:
-        return folder if any(_STATES.fullmatch(n) for n in os.listdir(folder)) else None
+        return folder if any(_STATES.fullmatch(n) or _SHARE.fullmatch(n) for n in store.listdir(folder)) else None
     except OSError:
         return None
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
@@ -38,7 +39,7 @@ class States(NamedTuple):
 
 def read_states(folder: str) -> States:
     """Read the pickles of a folder. Raises UnsupportedError for a model that is cut up besides (tensor or pipeline parallel, experts)."""
-    names = sorted(os.listdir(folder))
+    names = sorted(store.listdir(folder))
     if other := next((n for n in names if _EXPERTS.fullmatch(n)), None):
         what = "of a pipeline" if other.startswith("layer_") else "of experts"
         raise UnsupportedError(f"holds states {what} ({printable(other, 100)}), which are not joined here", path=folder)
@@ -66,12 +67,19 @@ def read_states(folder: str) -> States:
                 raise
             lost[rank] = f"the file of rank {rank}, {name}, cannot be read: {e.message}"
     if 0 not in model:
-        raise CorruptError("has no model_states of rank 0: what the weights are called is not known", path=folder)
+        apart = any(found[1] for n, found in mine.items() if n.endswith("model_states.pt"))
+        lacking = f"{'zero_pp_rank_0_' if apart else ''}mp_rank_{min(parallel, default='00')}_model_states.pt"
+        text = f"{lacking}, the file of rank 0, is missing: what the weights are called, and their shapes, is not known"
+        raise CorruptError(text, path=folder, hint="fetch it: every file of a step belongs to the checkpoint")
     zero = os.path.join(folder, "zero")
     findings = [f for files in (model, optim) for r in files.values() for f in r.findings]
     shown = list(dict.fromkeys(findings))
+    alone = [r for r in optim if r not in model] if any(ranks[f.path] != "all ranks" for f in model.values()) else []
+    for r in (r for r in alone if r not in lost):
+        what = f"the model_states of rank {r} are missing: its weights are in its optim_states, its buffers and frozen weights are not"
+        shown.append(Finding("warning", "pieces", f"rank {r}", what, "fetch it: every file of a step belongs to the checkpoint"))
     return States(
-        model, optim, zero if os.path.isdir(zero) and not optim else "", ranks, list(ranks), shown, lost
+        model, optim, zero if store.is_folder(zero) and not optim else "", ranks, list(ranks), shown, lost
     )  # fmt: skip
 
 

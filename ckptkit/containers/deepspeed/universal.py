@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ... import store
 from ...errors import CorruptError, printable
 from ...findings import Finding
 from ...limits import LIMITS
@@ -22,13 +23,13 @@ def read_universal(folder: str, held: States) -> Found:
     first = held.model[0]
     states = mapping(first.value)
     found = Found({}, {}, frozenset(), extras_of(states), [], [], [], [])
-    names = sorted(os.listdir(held.zero))
+    names = sorted(store.listdir(held.zero))
     LIMITS.check("tensors", len(names), "the number of tensors", folder)
     for name in names:
         inside = os.path.join(held.zero, name)
-        if not os.path.isdir(inside) or os.path.islink(inside):
+        if not store.is_folder(inside) or store.is_link(inside):
             continue
-        files = sorted(f for f in os.listdir(inside) if f.endswith(".pt"))
+        files = sorted(f for f in store.listdir(inside) if f.endswith(".pt"))
         if "fp32.pt" not in files:
             text = f"{printable(name)!r} has no fp32.pt, which holds its weights"
             found.findings.append(Finding("error", "pieces", printable(name), text, "copy the folder again"))

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from ... import store
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
-from ...support.open_file import open_fd
 from ...tensors import Extent, StoredTensor, TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
@@ -67,10 +67,10 @@ def open_file(path: str) -> Checkpoint:
     """One file."""
     from .._wire.msgpack import Reader
 
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
-        reader = Reader(fd, size, path)
+        size = blob.size
+        reader = Reader(blob, size, path)
         head = reader.take(1)[0]
         if not (head & 0xF0 == 0x80 or head in (0xDE, 0xDF)):
             raise CorruptError("is no flax checkpoint: it does not begin with a msgpack map", path=path)
@@ -81,7 +81,7 @@ def open_file(path: str) -> Checkpoint:
             where = f"in {printable('/'.join(map(str, reader.trail)), 200)!r}: " if reader.trail else ""
             raise type(e)(where + e.message, path=path, hint=e.hint) from None
     finally:
-        os.close(fd)
+        blob.close()
     if reader.at != size:
         raise CorruptError(f"{size - reader.at:,} bytes follow the end of the msgpack data at byte {reader.at:,}", path=path)
     findings = [

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from ... import store
 from ..._typing import Any
 from ...errors import CorruptError
 from ...findings import Finding
@@ -105,13 +106,13 @@ def _split(path: str, first: Header) -> dict[str, Header]:
         raise CorruptError(f"is one of {count} split files, but is not called so", path=path, hint=hint)
     folder = os.path.dirname(path)
     names = [os.path.join(folder, f"{m['stem']}-{i:05d}-of-{count:05d}.gguf") for i in range(1, count + 1)]
-    missing = [os.path.basename(n) for n in names if not os.path.isfile(n)]
+    missing = [os.path.basename(n) for n in names if not store.is_file(n)]
     if missing:
         listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
         raise CorruptError(f"{len(missing)} of {count} split files missing: {listed}", path=path, hint="is the download complete?")
     out = {}
     for i, name in enumerate(names):
-        out[name] = header = first if os.path.samefile(name, path) else read_header(name)
+        out[name] = header = first if store.same_file(name, path) else read_header(name)
         if _number(header, NUMBER, i) != i or _number(header, COUNT, count) != count:
             said = f"{_number(header, NUMBER, i) + 1} of {_number(header, COUNT, count)}"
             raise CorruptError(f"says that it is {said}; its name says {i + 1} of {count}", path=name)
@@ -130,19 +131,18 @@ def _swapped(info: Info, width: int, path: str) -> Iterator[bytes]:
     """The bytes of a tensor with each element turned round."""
     from array import array
 
-    from ...support.open_file import open_fd
 
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
         for at in range(0, info.nbytes, _PIECE):
-            raw = os.pread(fd, min(_PIECE, info.nbytes - at), info.offset + at)
+            raw = blob.pread(min(_PIECE, info.nbytes - at), info.offset + at)
             if len(raw) < min(_PIECE, info.nbytes - at):
                 raise CorruptError("became shorter while it was read", path=path)
             turned = array({2: "H", 4: "I", 8: "Q"}[width], raw)
             turned.byteswap()
             yield turned.tobytes()
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def _remarks(header: Header, path: str) -> list[Finding]:

@@ -7,15 +7,14 @@ lies (`Span`). Every count is held against what is left of the file before it is
 
 from __future__ import annotations
 
-import os
 import struct
 from itertools import repeat
 from math import prod
 
+from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...limits import LIMITS
-from ...support.open_file import open_fd
 from ...tensors import DTYPES
 
 MAGIC = b"GGUF"
@@ -83,12 +82,12 @@ class Header(NamedTuple):
 
 def read_header(path: str) -> Header:
     """Parse the header of the file at `path`. Raises CorruptError, UnsupportedError, LimitError."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
+        size = blob.size
         length = 1 << 16
         while True:
-            raw = os.pread(fd, min(length, size), 0)
+            raw = blob.pread(min(length, size), 0)
             try:
                 return _Reader(raw, path, size).header()
             except OverflowError:
@@ -100,16 +99,16 @@ def read_header(path: str) -> Header:
             LIMITS.check("header_bytes", length + 1, "the header's length", path)
             length = min(length * 16, max(LIMITS.header_bytes, length + 1))
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def span_items(span: Span) -> list[Any]:
     """The items of an array that was left where it lies: text or numbers."""
-    fd = open_fd(span.path)
+    blob = store.open_blob(span.path)
     try:
-        raw = os.pread(fd, span.length, span.offset)
+        raw = blob.pread(span.length, span.offset)
     finally:
-        os.close(fd)
+        blob.close()
     order = ">" if span.big else "<"
     if span.kind == STRING:
         out, at = [], 0

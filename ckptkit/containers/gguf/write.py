@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 
+from ... import store
 from ..._typing import Any
 from ...errors import UnsupportedError, UsageError
 from ...tensors import TensorSpec
@@ -107,14 +108,13 @@ def _value(key: str, value: Value) -> list[bytes]:
 
 def _span(span: Span) -> bytes:
     """The bytes of an array that lies in another file, in this one's order."""
-    from ...support.open_file import open_fd
     from .header import span_items
 
     if span.big:
         items = span_items(span)
         return b"".join(map(_text, items)) if span.kind == STRING else struct.pack(f"<{len(items)}{NUMBERS[span.kind]}", *items)
-    fd = open_fd(span.path)
+    blob = store.open_blob(span.path)
     try:
-        return os.pread(fd, span.length, span.offset)
+        return blob.pread(span.length, span.offset)
     finally:
-        os.close(fd)
+        blob.close()

@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 
-from ..._typing import TYPE_CHECKING, cast
+from ... import store
+from ..._typing import TYPE_CHECKING, Any, cast
 from ...errors import CorruptError, UnsupportedError, UsageError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
-from ...support.open_file import open_fd
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part, Slot
 from .names import DEFAULT_FILE, KERAS_INDEX, PREFIX, TASK
@@ -82,11 +82,11 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
 
 def _block(path: str) -> int:
     """How long the user's own block is that the file begins with: 512 bytes, or a doubling of it; 0 for none."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        return next((512 << i for i in range(12) if os.pread(fd, 8, 512 << i) == _MAGIC), 0)
+        return next((512 << i for i in range(12) if blob.pread(8, 512 << i) == _MAGIC), 0)
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def prefix(path: str) -> str | None:
@@ -116,18 +116,16 @@ def open(path: str) -> Checkpoint:
 
 def open_file(path: str) -> Checkpoint:
     """One file."""
-    import mmap
-
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
+        size = blob.size
         if size < 64:
             raise CorruptError(f"truncated: {size} bytes are too few for an HDF5 file", path=path)
-        block = _block(path) if os.pread(fd, 8, 0) != _MAGIC else 0
-        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data, memoryview(data) as whole, whole[block:] as view:
+        block = _block(path) if blob.pread(8, 0) != _MAGIC else 0
+        with blob.mapped() as data, store.view_of(data) as whole, whole[block:] as view:
             return read(view, block, path, path, data)
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def _in_shard(name: str, held: Mapping[str, object]) -> str:
@@ -138,12 +136,12 @@ def _in_shard(name: str, held: Mapping[str, object]) -> str:
     return rest if rest in held else name
 
 
-def read(view: memoryview, origin: int, path: str, label: str, map: object = None) -> Checkpoint:
+def read(view: Any, origin: int, path: str, label: str, map: object = None) -> Checkpoint:
     """The checkpoint in the bytes of an HDF5 file that begins at byte `origin` of the file at `path`; nothing of `view` is kept."""
     from .file import DAMAGE, File
     from .groups import walk
 
-    file = File(view, origin, label, map)  # type: ignore[arg-type]
+    file = File(view, origin, label, map)
     try:
         tree = walk(file)
         tensors: dict[str, StoredTensor] = {}
@@ -296,12 +294,12 @@ def _turned(t: StoredTensor, width: int) -> StoredTensor:
 
 def _pieces(e: Extent) -> Iterator[bytes]:
     """The bytes of an extent, a megabyte at a time."""
-    fd = open_fd(e.path)
+    blob = store.open_blob(e.path)
     try:
         for at in range(0, e.length, 1 << 20):
-            yield os.pread(fd, min(1 << 20, e.length - at), e.offset + at)
+            yield blob.pread(min(1 << 20, e.length - at), e.offset + at)
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def _opaque(file: File, d: Dataset) -> str:

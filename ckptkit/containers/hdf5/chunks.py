@@ -7,20 +7,18 @@ through `read`. What another filter packed, or one of HDF5 1.10's chunk indexes 
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator
 from math import prod
-from struct import Struct
 
+from ... import store
 from ..._typing import TYPE_CHECKING, NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...findings import Finding
-from ...support.open_file import open_fd
 from ...tensors import Extent, StoredTensor, TensorSpec
 from .._interface import Packed
 from .datatypes import DEFLATE, FLETCHER, SHUFFLE
-from .file import NOWHERE, File, swell
+from .file import NOWHERE, File, swell, unpacker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,13 +76,13 @@ def chunked(file: File, name: str, d: Dataset, spec: TensorSpec, path: str, find
 def _chunks(file: File, name: str, d: Dataset, root: int, shape: tuple[int, ...]) -> list[Chunk]:
     """Every chunk that the B-tree lists, in its order: row-major."""
     rank = len(shape)
-    key = Struct(f"<II{rank + 1}Q")
+    key = unpacker(f"<II{rank + 1}Q")
     raw = prod(shape) * d.type.size
     most = prod(-(-n // c) for n, c in zip(d.shape, shape, strict=True))
     out: list[Chunk] = []
     last: tuple[int, ...] = (-1,)
-    for p, at in file.entries(root, 1, key.size):
-        size, skipped, *first, _ = key.unpack_from(file.data, p)
+    for p, at in file.entries(root, 1, 8 + 8 * (rank + 1)):
+        size, skipped, *first, _ = key(file.data, p)
         where = tuple(first)
         if len(out) >= most or where <= last or any(a % c or a >= max(n, 1) for a, c, n in zip(first, shape, d.shape, strict=True)):
             raise CorruptError(f"dataset {name}: its index has a chunk at {first}, where none belongs", path=file.path)
@@ -117,7 +115,7 @@ def _reader(path: str, name: str, d: Dataset, chunk: tuple[int, ...], chunks: tu
         import numpy as np
 
         element = np.dtype(("V", kind.size))
-        fd = open_fd(path)
+        blob = store.open_blob(path)
         i = 0
         try:
             for top in range(0, shape[0], chunk[0]):
@@ -127,7 +125,7 @@ def _reader(path: str, name: str, d: Dataset, chunk: tuple[int, ...], chunks: tu
                     c = chunks[i]
                     i += 1
                     what = f"dataset {name}: the chunk at {list(c.first)}"
-                    raw = os.pread(fd, c.size, c.offset)
+                    raw = blob.pread(c.size, c.offset)
                     if len(raw) != c.size:
                         raise CorruptError(f"{what} is cut short", path=path)
                     part = np.frombuffer(unpack(raw, filters, c.skipped, prod(chunk) * kind.size, what, path), element).reshape(chunk)
@@ -136,7 +134,7 @@ def _reader(path: str, name: str, d: Dataset, chunk: tuple[int, ...], chunks: tu
                     band[there] = part[tuple(slice(0, n) for n in sizes)]
                 yield band.tobytes()
         finally:
-            os.close(fd)
+            blob.close()
 
     return Packed(pieces)
 

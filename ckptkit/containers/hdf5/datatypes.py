@@ -11,7 +11,7 @@ from struct import Struct
 from ..._typing import NamedTuple, cast
 from ...errors import CorruptError, UnsupportedError, printable
 from ...limits import LIMITS
-from .file import DAMAGE, File, heap_object
+from .file import DAMAGE, File, heap_object, unpacker
 
 DEFLATE, SHUFFLE, FLETCHER = 1, 2, 3
 
@@ -20,7 +20,7 @@ _FLOATS = {
     (8, 11, 52, 1023): "F64", (4, 8, 23, 127): "F32", (2, 5, 10, 15): "F16", (2, 8, 7, 127): "BF16", (1, 5, 2, 15): "F8_E5M2",
     (1, 4, 3, 7): "F8_E4M3",
 }  # fmt: skip
-_ATTRIBUTE = Struct("<BBHHH").unpack_from
+_ATTRIBUTE = unpacker("<BBHHH")
 _VLEN = Struct("<IQI")
 
 
@@ -98,7 +98,7 @@ def dataspace(file: File, p: int, size: int) -> tuple[int, ...] | None:
     LIMITS.check("rank", rank, "the rank of a dataset", file.path)
     if at + rank * 8 * (2 if flags & 1 else 1) > p + size:
         file.corrupt("has a dataspace that is longer than its message")
-    return Struct(f"<{rank}Q").unpack_from(data, at)
+    return unpacker(f"<{rank}Q")(data, at)
 
 
 def filters(file: File, p: int, size: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
@@ -121,7 +121,7 @@ def filters(file: File, p: int, size: int) -> tuple[tuple[int, tuple[int, ...]],
         p += 4 + (named + -named % 8 if version == 1 else named)
         if p + 4 * count > end:
             file.corrupt("has a filter pipeline that is longer than its message")
-        out.append((kind, Struct(f"<{count}I").unpack_from(data, p)))
+        out.append((kind, unpacker(f"<{count}I")(data, p)))
         p += 4 * count + (4 if version == 1 and count % 2 else 0)
     return tuple(out)
 

@@ -7,18 +7,16 @@ Source: HDF5 File Format Specification 3.0, III.A.2 (version 2 B-trees), III.G (
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
 
 from ...errors import UnsupportedError
 from ...limits import LIMITS
-from .file import U32, U64, File, checksum
+from .file import U32, U64, File, checksum, unpacker
 
-_TREE = Struct("<BBIHHBBQHQ").unpack_from  # version, type, node size, record size, depth, split, merge, root, records, all records
-_HEAP = Struct("<BHHBI").unpack_from  # version, length of an id, of the filters, flags, largest object
-_TABLE = Struct(
-    "<HQQHHQH"
-).unpack_from  # width, first block's size, largest direct block's, bits of the heap, rows at first, root, rows of the root
-_HUGE = Struct("<QQQ").unpack_from  # where an object lies that no block holds, its bytes, the number it is known by
+_TREE = unpacker("<BBIHHBBQHQ")  # version, type, node size, record size, depth, split, merge, root, records, all records
+_HEAP = unpacker("<BHHBI")  # version, length of an id, of the filters, flags, largest object
+# width, first block's size, largest direct block's, bits of the heap, rows at first, root, rows of the root
+_TABLE = unpacker("<HQQHHQH")
+_HUGE = unpacker("<QQQ")  # where an object lies that no block holds, its bytes, the number it is known by
 _ID_AT = {5: 4, 8: 0}  # where a record of a B-tree of this type has the heap's id
 
 

@@ -9,16 +9,13 @@ Addresses are 8 bytes wide, as libhdf5 has always written them unless told other
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from struct import error as StructError
 
-from ..._typing import TYPE_CHECKING, NoReturn
+from ..._typing import Any, NoReturn
 from ...errors import CorruptError, LimitError, UnsafeError, UnsupportedError, printable
 from ...limits import LIMITS
-
-if TYPE_CHECKING:
-    from mmap import mmap
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 NOWHERE = (1 << 64) - 1  # the undefined address
@@ -28,18 +25,33 @@ DAMAGE = (StructError, IndexError, OverflowError, ValueError)  # what reading pa
 DATASPACE, LINK_INFO, DATATYPE, FILL, LINK, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE = 0x01, 0x02, 0x03, 0x05, 0x06, 0x07, 0x08, 0x0B, 0x0C
 CONTINUATION, SYMBOLS, ATTRIBUTE_INFO = 0x10, 0x11, 0x15
 
-_HEAD = Struct("<BBHIIxxxx").unpack_from  # version, reserved, messages, references, size
-_MESSAGE = Struct("<HHB3x").unpack_from  # type, size, flags
-_PAIR = Struct("<QQ").unpack_from
-_HEAP = Struct("<4sB3xQQQ").unpack_from  # signature, version, size of the data, free list, address of the data
-_TREE = Struct("<4sBBHQQ").unpack_from  # signature, type, level, entries, left, right
-_SMALL_TREE = Struct("<4sBBH24xQ").unpack_from  # the same with its first child
-_NODE = Struct("<4sBxH").unpack_from  # signature, version, symbols
-_SMALL_NODE = Struct("<4sBxHQQI").unpack_from  # the same with its first symbol's name, address, kind
+
+def unpacker(form: str) -> Callable[..., tuple[Any, ...]]:
+    """f(data, at) -> the fields of `form` at a place: of memory, or of pages (`store`), whose bytes are cut out first."""
+    known = Struct(form)
+    take, size = known.unpack_from, known.size
+
+    def fields(data: Any, at: int = 0) -> tuple[Any, ...]:
+        try:
+            return take(data, at)
+        except TypeError:
+            return take(data[at : at + size])
+
+    return fields
+
+
+_HEAD = unpacker("<BBHIIxxxx")  # version, reserved, messages, references, size
+_MESSAGE = unpacker("<HHB3x")  # type, size, flags
+_PAIR = unpacker("<QQ")
+_HEAP = unpacker("<4sB3xQQQ")  # signature, version, size of the data, free list, address of the data
+_TREE = unpacker("<4sBBHQQ")  # signature, type, level, entries, left, right
+_SMALL_TREE = unpacker("<4sBBH24xQ")  # the same with its first child
+_NODE = unpacker("<4sBxH")  # signature, version, symbols
+_SMALL_NODE = unpacker("<4sBxHQQI")  # the same with its first symbol's name, address, kind
 _SYMBOLS = Struct("<QQI4xI12x")  # name, address, kind, of a soft link the target
-_COLLECTION = Struct("<4sB3xQ").unpack_from  # signature, version, size
-_OBJECT = Struct("<H6xQ").unpack_from  # number, size
-U32, U64 = Struct("<I").unpack_from, Struct("<Q").unpack_from
+_COLLECTION = unpacker("<4sB3xQ")  # signature, version, size
+_OBJECT = unpacker("<H6xQ")  # number, size
+U32, U64 = unpacker("<I"), unpacker("<Q")
 
 Message = tuple[int, int, int]  # type, address, size
 Member = tuple[str, int, "str | None"]  # name, address, a soft link's target
@@ -50,7 +62,7 @@ class File:
 
     __slots__ = ("copied", "data", "end", "map", "most", "names", "origin", "path", "root", "spaces", "texts")
 
-    def __init__(self, data: memoryview, origin: int, path: str, map: mmap | None = None) -> None:
+    def __init__(self, data: Any, origin: int, path: str, map: object = None) -> None:
         self.data = data
         self.origin = origin
         self.path = path
@@ -86,7 +98,7 @@ class File:
                     f"has HDF5 addresses of {widths[0]} and lengths of {widths[1]} bytes; 8 and 8 are read", path=self.path
                 )
             at = (24, 28)[version] if version < 2 else 12
-            base, _, end, other = Struct("<4Q").unpack_from(data, at)
+            base, _, end, other = unpacker("<4Q")(data, at)
             self.root = U64(data, at + 32 + 8)[0] if version < 2 else other
             if version >= 2 and U32(data, 44)[0] != checksum(data[:44].tobytes()):
                 self.corrupt(f"its HDF5 superblock at byte {self.origin:,} is damaged: the checksum is not its own")
@@ -110,7 +122,8 @@ class File:
         self.copied += n
         if self.copied > self.most:
             LIMITS.check("header_bytes", self.copied, "the size of the HDF5 metadata", self.path)
-        return self.data[at : at + n].tobytes()
+        raw: bytes = self.data[at : at + n].tobytes()
+        return raw
 
     # --- objects ---------------------------------------------------------------------------------------------------
 

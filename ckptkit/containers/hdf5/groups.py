@@ -8,8 +8,8 @@ one tensor.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from struct import Struct
 
+from ... import store
 from ..._typing import NamedTuple
 from ...errors import CheckpointError, UnsafeError, UnsupportedError, printable
 from ...findings import Finding
@@ -35,10 +35,11 @@ from .file import (
     Member,
     Message,
     heap_object,
+    unpacker,
 )
 
-_PAIR = Struct("<QQ").unpack_from
-_VLEN = Struct("<IQI").unpack_from
+_PAIR = unpacker("<QQ")
+_VLEN = unpacker("<IQI")
 _HEADER = 512  # bytes that nearly every object header fits into
 _NO_HEAP: dict[int, tuple[int, int]] = {}
 _STALE = 4000  # objects after which the pages read so far are given back
@@ -395,7 +396,4 @@ def _fill(file: File, p: int, size: int) -> bytes:
 
 def _forget(file: File) -> None:
     """Give back the pages of the map: reading a header every megabyte must not keep the whole file in memory."""
-    import mmap
-
-    if file.map is not None and hasattr(mmap, "MADV_DONTNEED") and len(file.map) > 64 << 20:
-        file.map.madvise(mmap.MADV_DONTNEED)
+    store.give_back(file.map)

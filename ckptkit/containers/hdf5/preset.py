@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from ... import store
 from .._interface import Checkpoint
 from .names import DEFAULT_FILE, KERAS_INDEX, NAME, TASK
 
@@ -20,7 +21,7 @@ def open_task(path: str, open: Callable[[str], Checkpoint], open_file: Callable[
     """The model whose head lies at `path`: the backbone beside it, then the head. Without a backbone, the file alone, under its own
     names."""
     folder = os.path.dirname(path)
-    backbone = next((b for b in (os.path.join(folder, n) for n in BACKBONES) if os.path.isfile(b)), None)
+    backbone = next((b for b in (os.path.join(folder, n) for n in BACKBONES) if store.is_file(b)), None)
     if backbone is None:
         return open_file(path)
     with open(backbone) as base, open_file(path) as head:

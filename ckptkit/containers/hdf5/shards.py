@@ -15,10 +15,10 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from ... import store
 from ...errors import CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
-from ...support.strict_json import read_json
 from ...tensors import StoredTensor, TensorSpec
 from .._interface import Checkpoint, FileLayout, Part, Slot
 from .._sharding import RULE, check_shard_name, index_json, shard_names, split
@@ -28,7 +28,7 @@ from .names import KERAS_INDEX, NAME
 def open_shards(path: str, open_file: Callable[[str], Checkpoint]) -> Checkpoint:
     """The checkpoint of an index, its tensors in the order of the map. Raises CorruptError for a missing shard, UnsafeError for one
     elsewhere."""
-    value = read_json(path)
+    value = store.read_json(path)
     weight_map = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptError("is not the index of sharded Keras weights: it has no weight_map", path=path)
@@ -43,7 +43,7 @@ def open_shards(path: str, open_file: Callable[[str], Checkpoint]) -> Checkpoint
     shards = list(dict.fromkeys(f for files in holders.values() for f in files))
     LIMITS.check("shards", len(shards), "the number of shards", path)
     folder = os.path.dirname(path)
-    missing = [f for f in shards if not os.path.isfile(os.path.join(folder, f))]
+    missing = [f for f in shards if not store.is_file(os.path.join(folder, f))]
     if missing:
         raise CorruptError(
             f"{len(missing)} of {len(shards)} shards missing: {', '.join(missing[:4])}", path=path, hint="is the download complete?"

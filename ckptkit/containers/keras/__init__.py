@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from ... import store
 from ..._typing import TYPE_CHECKING, Any, cast
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
-from ...support.open_file import open_fd
 from ...tensors import Check, Extent, TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
@@ -61,22 +61,20 @@ def open(path: str) -> Checkpoint:
     """The tensors of an archive, no weight read. Raises CorruptError, UnsafeError, UnsupportedError, LimitError."""
     from ...support.collector import paused
 
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
         with paused():
-            return _open(fd, os.fstat(fd).st_size, path)
+            return _open(blob, blob.size, path)
     finally:
-        os.close(fd)
+        blob.close()
 
 
-def _open(fd: int, size: int, path: str) -> Checkpoint:
-    import mmap
-
+def _open(blob: store.Blob, size: int, path: str) -> Checkpoint:
     from .._wire.zip_archive import read_directory
     from ..hdf5 import read
     from .model_config import judge
 
-    entries = read_directory(fd, size, path, writer="Keras")
+    entries = read_directory(blob, size, path, writer="Keras")
     weights = entries.get(WEIGHTS)
     if weights is None:
         other = next((n for n in entries if n.startswith("model.weights")), None)
@@ -96,7 +94,7 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
             findings.append(Finding("warning", "keras-config", name, f"the archive has no {name}: Keras would not load it"))
             continue
         LIMITS.check("json_bytes", e.size, f"the size of {name}", path)
-        metadata[PREFIX + name] = _text(fd, e, path)
+        metadata[PREFIX + name] = _text(blob, e, path)
     if PREFIX + CONFIG in metadata:
         findings += judge(metadata[PREFIX + CONFIG], f"{os.path.basename(path)}:{CONFIG}")
     rest = [n for n in entries if n not in (CONFIG, METADATA, WEIGHTS)]
@@ -107,8 +105,8 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
         raise CorruptError(f"its {WEIGHTS} is empty", path=path)
     try:
         with (
-            mmap.mmap(fd, size, prot=mmap.PROT_READ) as data,
-            memoryview(data) as whole,
+            blob.mapped() as data,
+            store.view_of(data) as whole,
             whole[weights.start : weights.start + weights.size] as view,
         ):
             inner = read(view, weights.start, path, os.path.join(path, WEIGHTS), data)
@@ -129,11 +127,11 @@ def _open(fd: int, size: int, path: str) -> Checkpoint:
     return checkpoint
 
 
-def _text(fd: int, e: Entry, path: str) -> str:
+def _text(blob: store.Blob, e: Entry, path: str) -> str:
     """A small entry's text, held against its checksum."""
     from zlib import crc32
 
-    raw = os.pread(fd, e.size, e.start)
+    raw = blob.pread(e.size, e.start)
     if len(raw) != e.size or crc32(raw) != e.crc:
         raise CorruptError(f"entry {printable(e.name)} is damaged: its CRC32 is not the one the file keeps", path=path)
     try:

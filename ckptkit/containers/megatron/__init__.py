@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from ... import store
 from ..._typing import TYPE_CHECKING
 from ...support.lazy import later
 from ...support.opaque import Opaque
@@ -46,8 +47,8 @@ _FILES = ("model_optim_rng.pt", "model_rng.pt")
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """A rank's file in a rank's folder; the file that names the latest iteration."""
     if os.path.basename(path) == TRACKER:
-        return bool(find(os.path.dirname(path), os.listdir(os.path.dirname(path) or ".")))
-    if os.path.basename(path) not in _FILES or not _RANK.fullmatch(os.path.basename(os.path.dirname(os.path.abspath(path)))):
+        return bool(find(os.path.dirname(path), store.listdir(os.path.dirname(path) or ".")))
+    if os.path.basename(path) not in _FILES or not _RANK.fullmatch(os.path.basename(os.path.dirname(store.absolute(path)))):
         return False
     return head[:2] == b"PK" or head[:1] == b"\x80"
 
@@ -55,27 +56,26 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """The first rank's file of a folder, or of that of the latest iteration; a torch_dist folder's metadata."""
     if TRACKER in names and (folder := latest(os.path.join(directory, TRACKER))) is not None:
-        inner = sorted(os.listdir(folder))
+        inner = sorted(store.listdir(folder))
         return find(folder, inner) if TRACKER not in inner and ".metadata" not in inner else []
     folders = sorted(n for n in names if _RANK.fullmatch(n))
     for n in folders:
         for file in _FILES:
-            if os.path.isfile(os.path.join(directory, n, file)):
+            if store.is_file(os.path.join(directory, n, file)):
                 return [(5, os.path.join(directory, n, file))]
     return []
 
 
 def latest(tracker: str) -> str | None:
     """The folder of the iteration that Megatron's own file names: iter_0000100, or release."""
-    from ...support.strict_json import read_bytes
 
     try:
-        said = read_bytes(tracker)[:100].decode().strip()
+        said = store.read_bytes(tracker)[:100].decode().strip()
     except (OSError, UnicodeDecodeError):
         return None
     name = "release" if said == "release" else f"iter_{int(said):07}" if said.isdigit() and len(said) < 12 else ""
     folder = os.path.join(os.path.dirname(tracker), name)
-    return folder if name and os.path.isdir(folder) else None
+    return folder if name and store.is_folder(folder) else None
 
 
 def prefix(path: str) -> str | None:
@@ -85,7 +85,7 @@ def prefix(path: str) -> str | None:
 
 def open(path: str) -> Checkpoint:
     """Read the pickles of every rank. Raises CorruptError, UnsupportedError, LimitError."""
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(path)))
+    folder = os.path.dirname(os.path.dirname(store.absolute(path)))
     held = legacy.read_ranks(folder)
     first = held.tensors[0]
     made = Checkpoint(

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
+from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...findings import Finding
@@ -83,9 +84,9 @@ def _said(args: Mapping[str, object], key: str) -> int:
 
 def _open_all(folder: str) -> dict[_Place, RankFile]:
     files: dict[_Place, RankFile] = {}
-    for name in sorted(os.listdir(folder)):
+    for name in sorted(store.listdir(folder)):
         found = _FOLDER.fullmatch(name)
-        path = next((p for f in _FILES if os.path.isfile(p := os.path.join(folder, name, f))), None) if found else None
+        path = next((p for f in _FILES if store.is_file(p := os.path.join(folder, name, f))), None) if found else None
         if found is None or path is None:
             continue
         file = open_rank(path, KNOWN)

@@ -13,13 +13,12 @@ import os
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from ... import store
 from ..._typing import TYPE_CHECKING
 from ...errors import CorruptError, NotFoundError, UnsupportedError
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
-from ...support.open_file import open_fd
-from ...support.strict_json import read_json
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
@@ -56,7 +55,7 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
     folder, name = os.path.split(path)
     if name == SHAPES:
         return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
-    return head[:6] == b"\x93NUMPY" and _number(name) is not None and os.path.isfile(os.path.join(folder, SHAPES))
+    return head[:6] == b"\x93NUMPY" and _number(name) is not None and store.is_file(os.path.join(folder, SHAPES))
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -64,7 +63,7 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     if SHAPES in names:
         return [(14, os.path.join(directory, SHAPES))]
     inner = os.path.join(directory, "model", SHAPES)
-    return [(40, inner)] if "model" in names and os.path.isfile(inner) else []
+    return [(40, inner)] if "model" in names and store.is_file(inner) else []
 
 
 def prefix(path: str) -> str | None:
@@ -76,7 +75,7 @@ def open(path: str) -> Checkpoint:
     """The checkpoint whose list of shapes, or one of whose arrays, is at `path`. Raises CheckpointError."""
     folder = os.path.dirname(path)
     where = os.path.join(folder, SHAPES)
-    shapes = _shapes(read_json(where), where)
+    shapes = _shapes(store.read_json(where), where)
     arrays = _arrays(folder)
     spec = arrays[0][1].spec
     width = DTYPES[spec.dtype].bits // 8
@@ -120,7 +119,7 @@ def _arrays(folder: str) -> list[tuple[str, Header]]:
     """The arrays in order, each one's header read."""
     from .._wire.npy_header import MAX_HEADER, header
 
-    found = sorted(i for n in os.listdir(folder or ".") if (i := _number(n)) is not None)
+    found = sorted(i for n in store.listdir(folder or ".") if (i := _number(n)) is not None)
     if not found:
         raise NotFoundError("there are no arrays (params_0.npy, ...) beside the list of shapes", path=os.path.join(folder, SHAPES))
     LIMITS.check("shards", len(found), "the number of arrays", folder)
@@ -130,11 +129,11 @@ def _arrays(folder: str) -> list[tuple[str, Header]]:
     out: list[tuple[str, Header]] = []
     for i in found:
         path = os.path.join(folder, f"params_{i}.npy")
-        fd = open_fd(path)
+        blob = store.open_blob(path)
         try:
-            h = header(os.pread(fd, MAX_HEADER + 12, 0), os.fstat(fd).st_size, path)
+            h = header(blob.pread(MAX_HEADER + 12, 0), blob.size, path)
         finally:
-            os.close(fd)
+            blob.close()
         if len(h.spec.shape) != 1:
             raise CorruptError(f"has shape {list(h.spec.shape)}: the arrays of this format are flat", path=path)
         if out and h.spec.dtype != out[0][1].spec.dtype:

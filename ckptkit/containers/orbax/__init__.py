@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
 
+from ... import store
 from ..._typing import TYPE_CHECKING, NamedTuple
 from ...errors import CheckpointError, CorruptError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
-from ...support.links import leads_out
 from ...support.name_text import collapse
-from ...support.strict_json import loads, read_bytes, read_json
+from ...support.strict_json import loads
 from ...tensors import Extent, StoredTensor, TensorSpec, Unread
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
@@ -68,12 +68,12 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
         return [(4, os.path.join(directory, _TREE if _TREE in names else _MANIFEST))]
     if any(n.endswith((".safetensors", ".bin", ".pt", ".index")) for n in names):
         return []
-    if aggregate.FILE in names and any(os.path.isfile(os.path.join(directory, n, ".zarray")) for n in names):
+    if aggregate.FILE in names and any(store.is_file(os.path.join(directory, n, ".zarray")) for n in names):
         return [(4, os.path.join(directory, aggregate.FILE))]
     steps = [n for n in names if _step(n) is not None]
     for n in [i for i in _ITEMS if i in names] or sorted(steps, key=lambda s: _step(s) or 0, reverse=True):
         inner = os.path.join(directory, n)
-        if os.path.isdir(inner) and not os.path.islink(inner) and (found := find(inner, os.listdir(inner))):
+        if store.is_folder(inner) and not store.is_link(inner) and (found := find(inner, store.listdir(inner))):
             return found
     return []
 
@@ -100,7 +100,7 @@ def open(path: str) -> Checkpoint:
     """Read the tree and the arrays' metadata. Raises CorruptError, NotFoundError, UnsafeError, UnsupportedError, LimitError."""
     folder = os.path.dirname(path)
     tree = os.path.join(folder, _TREE)
-    stated = read_json(tree) if os.path.isfile(tree) else None
+    stated = store.read_json(tree) if store.is_file(tree) else None
     leaves = _leaves(stated, tree) if stated is not None else {}
     older = aggregate.read_aggregate(path) if os.path.basename(path) == aggregate.FILE else None
     always = isinstance(stated, Mapping) and stated.get("store_array_data_equal_to_fill_value") is True
@@ -119,7 +119,7 @@ def open(path: str) -> Checkpoint:
     where, files = tree if stated is not None else path, [path, *sorted(reader.used)]
     extras = older.extras if older is not None else {}
     made = Checkpoint(where, NAME, reader.tensors, files=files, extras=extras, findings=reader.findings())
-    if _UNFINISHED in os.path.abspath(folder):
+    if _UNFINISHED in store.absolute(folder):
         said = "was never committed: Orbax renames the folder when a save is complete, and this one has the name of one under way"
         made.findings.append(Finding("error", RULE, printable(os.path.basename(folder), 100), said, "take an earlier step"))
     made.findings += _other_items(folder)
@@ -136,7 +136,7 @@ def _mesh(folder: str, pieces: Mapping[str, int]) -> str:
     """The mesh that `_sharding` says, and how many arrays lie in how many pieces; "" where all lie whole."""
     cut = {n: k for n, k in pieces.items() if k > 1}
     path = os.path.join(folder, _SHARDING)
-    said = read_json(path) if os.path.isfile(path) and not os.path.islink(path) else None
+    said = store.read_json(path) if store.is_file(path) and not store.is_link(path) else None
     meshes: dict[str, None] = {}
     for text in list(said.values())[:1000] if isinstance(said, Mapping) else ():
         one = loads(text.encode(), what="a sharding", path=path) if isinstance(text, str) else None
@@ -151,11 +151,11 @@ def _mesh(folder: str, pieces: Mapping[str, int]) -> str:
 
 def _other_items(folder: str) -> list[Finding]:
     """What the step that an item belongs to holds besides it."""
-    step, name = os.path.split(os.path.abspath(folder))
-    if name not in _ITEMS or not (_step(os.path.basename(step)) is not None or os.path.isfile(os.path.join(step, _ABOUT))):
+    step, name = os.path.split(store.absolute(folder))
+    if name not in _ITEMS or not (_step(os.path.basename(step)) is not None or store.is_file(os.path.join(step, _ABOUT))):
         return []
     try:
-        others = sorted(e.name for e in os.scandir(step) if e.is_dir(follow_symlinks=False) and e.name != name)
+        others = sorted(n for n, below, _ in store.entries(step) if below and n != name)
     except OSError:
         return []
     if not others:
@@ -224,14 +224,14 @@ class _Reader:
         self._holes: list[tuple[str, int, bool]] = []
         self._wrong: list[Finding] = []
         self._store: dict[str, dict[str, Value]] | None = None  # array -> what it has in the store: metadata, chunks
-        if os.path.isfile(os.path.join(folder, _MANIFEST)):
-            store = ocdbt.Store(folder)
+        if store.is_file(os.path.join(folder, _MANIFEST)):
+            kept = ocdbt.Store(folder)
             self._store = {}
-            for key, value in store.values().items():
+            for key, value in kept.values().items():
                 array, sep, rest = _cut(key)
                 if sep:
                     self._store.setdefault(array, {})[rest] = value
-            self.used |= store.used
+            self.used |= kept.used
 
     def listed(self, name: str) -> None:
         """An array that the tree lists."""
@@ -248,10 +248,10 @@ class _Reader:
 
     def _folders(self) -> list[str]:
         try:
-            entries = sorted(e.name for e in os.scandir(self.folder) if e.is_dir(follow_symlinks=False))
+            entries = sorted(n for n, below, _ in store.entries(self.folder) if below)
         except OSError:
             return []
-        return [n for n in entries if any(os.path.isfile(os.path.join(self.folder, n, m)) for m in (".zarray", "zarr.json"))]
+        return [n for n in entries if any(store.is_file(os.path.join(self.folder, n, m)) for m in (".zarray", "zarr.json"))]
 
     def _take(self, name: str) -> bool:
         found = self._in_store(name) if self._store is not None else self._in_folder(name)
@@ -301,9 +301,9 @@ class _Reader:
 
     def _in_folder(self, name: str) -> tuple[object, Mapping[str, Value], str] | None:
         folder = os.path.join(self.folder, name)
-        if not name or "/" in name or "\0" in name or name in (".", "..") or leads_out(folder, self.folder) is not None:
+        if not name or "/" in name or "\0" in name or name in (".", "..") or store.leads_out(folder, self.folder) is not None:
             return None
-        about = next((p for m in (".zarray", "zarr.json") if os.path.isfile(p := os.path.join(folder, m))), None)
+        about = next((p for m in (".zarray", "zarr.json") if store.is_file(p := os.path.join(folder, m))), None)
         if about is None:
             return None
         values: dict[str, Value] = {}
@@ -311,8 +311,8 @@ class _Reader:
             if path != about:
                 values[key] = Extent(path, 0, size)
                 self.used[path] = size
-        self.used[about] = os.stat(about).st_size
-        return loads(read_bytes(about), what="the file", path=about), values, about
+        self.used[about] = store.file_size(about)
+        return loads(store.read_bytes(about), what="the file", path=about), values, about
 
     def findings(self) -> list[Finding]:
         """What is wrong with arrays and chunks."""
@@ -343,11 +343,12 @@ def _files(folder: str, before: str, depth: int) -> Iterator[tuple[str, str, int
     if depth > LIMITS.rank:
         return
     try:
-        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+        entries = sorted(store.entries(folder))
     except OSError as e:
         raise CheckpointError(f"cannot be read: {e.strerror}", path=folder) from None
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path, f"{before}{entry.name}/", depth + 1)
-        elif entry.is_file(follow_symlinks=False):
-            yield f"{before}{entry.name}", entry.path, entry.stat(follow_symlinks=False).st_size
+    for name, below, regular in entries:
+        path = os.path.join(folder, name)
+        if below:
+            yield from _files(path, f"{before}{name}/", depth + 1)
+        elif regular:
+            yield f"{before}{name}", path, store.file_size(path)

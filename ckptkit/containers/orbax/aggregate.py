@@ -6,13 +6,12 @@ before 0.5 (type_handlers.py and aggregate_handlers.py: "PLACEHOLDER://NAME" sta
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
+from ... import store
 from ..._typing import NamedTuple
 from ...errors import CorruptError, printable
 from ...limits import LIMITS
-from ...support.open_file import open_fd
 from ...tensors import Extent, StoredTensor
 from .._wire.msgpack import Array, Reader
 
@@ -36,13 +35,13 @@ def is_one(head: bytes) -> bool:
 
 def read_aggregate(path: str) -> Aggregate:
     """The tree of a `checkpoint` file. Raises CorruptError, LimitError."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
+        size = blob.size
         LIMITS.check("header_bytes", size, "the size of the tree", path)
-        root = Reader(fd, size, path).value()
+        root = Reader(blob, size, path).value()
     finally:
-        os.close(fd)
+        blob.close()
     found = Aggregate([], {}, {})
     todo: list[tuple[str, object]] = [("", root)]
     while todo:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from ... import store
 from ..._typing import NamedTuple, NoReturn
 from ...errors import CorruptError, NotFoundError, UnsafeError, UnsupportedError, printable
 from ...limits import LIMITS
 from ...support import crc32c, zstd
-from ...support.links import leads_out
-from ...support.open_file import open_fd
 from ...tensors import Extent
 
 MANIFEST = "manifest.ocdbt"
@@ -190,10 +189,10 @@ class Store:
             return path
         if relative.startswith("/") or "\0" in relative or ".." in relative.split("/"):
             raise UnsafeError(f"names the data file {printable(relative, 100)!r}, outside of its folder", path=self.folder)
-        if leads_out(path, self.folder) is not None:
+        if store.leads_out(path, self.folder) is not None:
             raise UnsafeError(f"the data file {printable(relative, 100)} is a link out of the folder", path=self.folder)
         try:
-            self.used[path] = os.stat(path).st_size
+            self.used[path] = store.file_size(path)
         except (OSError, ValueError):
             raise NotFoundError(f"the data file {printable(relative, 100)} is not there", path=self.folder, hint=_AGAIN) from None
         return path
@@ -201,16 +200,16 @@ class Store:
     def _body(self, where: Extent, magic: int, what: str) -> _Body:
         """The unpacked body of a manifest or node, its checksum held. A length of -1 is the whole file."""
         path = where.path
-        fd = open_fd(path)
+        blob = store.open_blob(path)
         try:
-            size = os.fstat(fd).st_size
+            size = blob.size
             length = size if where.length < 0 else where.length
             if where.offset + length > size or length < 18:
                 raise CorruptError(f"{what} of {length:,} bytes does not lie in the file's {size:,}", path=path, hint=_AGAIN)
             LIMITS.check("header_bytes", length, f"the size of {what}", path)
-            raw = os.pread(fd, length, where.offset)
+            raw = blob.pread(length, where.offset)
         finally:
-            os.close(fd)
+            blob.close()
         self.used.setdefault(path, size)
         if int.from_bytes(raw[:4], "big") != magic or int.from_bytes(raw[4:12], "little") != len(raw):
             raise CorruptError(f"{what} does not begin as one", path=path)

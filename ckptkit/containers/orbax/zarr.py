@@ -8,17 +8,16 @@ time.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from math import prod
 
+from ... import store
 from ..._typing import TYPE_CHECKING, NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...limits import LIMITS
 from ...support import crc32c, zstd
-from ...support.open_file import open_fd
 from ...tensors import DTYPES, Box, Extent, TensorSpec, row_major_strides
 from .._interface import Packed
 from .ocdbt import Value
@@ -262,11 +261,11 @@ def _elements(form: Form, value: Value | None, what: str, path: str) -> NDArray[
 
 
 def _read(extent: Extent) -> bytes:
-    fd = open_fd(extent.path)
+    blob = store.open_blob(extent.path)
     try:
-        return os.pread(fd, extent.length, extent.offset)
+        return blob.pread(extent.length, extent.offset)
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def _decoded(raw: bytes, shape: tuple[int, ...], codec: Codec, width: int, what: str, path: str) -> NDArray[np.void]:

@@ -12,13 +12,13 @@ import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from zlib import crc32
 
+from ... import store
 from ..._typing import TYPE_CHECKING, Any, NamedTuple
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.collector import paused
 from ...support.lazy import later
-from ...support.open_file import open_fd
 from ...tensors import Check, Extent, TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 from .._shard_names import is_index
@@ -89,19 +89,19 @@ def sniff(head: bytes, tail: bytes, path: str) -> bool:
 def _lists_data_pkl(path: str) -> bool:
     """Whether a zip's directory, at the end of the file, names a data.pkl."""
     try:
-        fd = open_fd(path)
+        blob = store.open_blob(path)
     except CheckpointError:
         return False
     try:
-        return b"/data.pkl" in _tail(fd, os.fstat(fd).st_size)
+        return b"/data.pkl" in _tail(blob, blob.size)
     finally:
-        os.close(fd)
+        blob.close()
 
 
-def _tail(fd: int, size: int) -> bytes:
+def _tail(blob: store.Blob, size: int) -> bytes:
     """The last MiB, where a zip's directory is."""
     want = min(size, 1 << 20)
-    return os.pread(fd, want, size - want)
+    return blob.pread(want, size - want)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -127,16 +127,16 @@ def _is_index(path: str) -> bool:
 
 
 def _sniff_file(path: str) -> bool:
-    if not os.path.isfile(path):
+    if not store.is_file(path):
         return False
     try:
-        fd = open_fd(path)
+        blob = store.open_blob(path)
     except CheckpointError:
         return False
     try:
-        return sniff(os.pread(fd, 512, 0), os.pread(fd, 64, max(0, os.fstat(fd).st_size - 64)), path)
+        return sniff(blob.pread(512, 0), blob.pread(64, max(0, blob.size - 64)), path)
     finally:
-        os.close(fd)
+        blob.close()
 
 
 def prefix(path: str) -> str | None:
@@ -155,13 +155,13 @@ def open(path: str) -> Checkpoint:
 
 def _open_file(path: str) -> Checkpoint:
     """One file, never an index."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
-        head = os.pread(fd, 512, 0)
+        size = blob.size
+        head = blob.pread(512, 0)
         if head.startswith(b"PK"):
             with paused():
-                return _open_zip(fd, size, path)
+                return _open_zip(blob, size, path)
         if _is_tar(head):
             raise UnsupportedError(
                 "is PyTorch's tar form of 2016, which is not read",
@@ -169,14 +169,14 @@ def _open_file(path: str) -> Checkpoint:
                 hint="load it with PyTorch 0.1 to 2.x (weights_only=False, if you trust it) and save it again",
             )
         with paused():
-            return _open_pickles(fd, size, path)
+            return _open_pickles(blob, size, path)
     finally:
-        os.close(fd)
+        blob.close()
 
 
-def _open_pickles(fd: int, size: int, path: str) -> Checkpoint:
+def _open_pickles(blob: store.Blob, size: int, path: str) -> Checkpoint:
     """The legacy form; any other pickle is refused with the globals that it names."""
-    stream = legacy.Stream(fd, size, path)
+    stream = legacy.Stream(blob, size, path)
     first = stream.next()
     if type(first) is int and first == legacy.MAGIC:
         value, tree, found, locate = legacy.read_legacy(stream)
@@ -203,25 +203,41 @@ def _refusal(value: object, opaque: tuple[str, ...], path: str, what: str) -> Un
     )
 
 
-def _open_zip(fd: int, size: int, path: str) -> Checkpoint:
+def _open_zip(blob: store.Blob, size: int, path: str) -> Checkpoint:
     """The zip form. Raises CorruptError, UnsupportedError (big-endian, compressed)."""
-    archive = _archive(fd, size, path)
+    archive = _archive(blob, size, path)
     if archive.program:
         from .script import read_script
 
-        small = _small_records(fd, archive.entries, archive.root, archive.summed, path)
-        read, found = read_script(archive.entries, archive.root, lambda e: _record(fd, e, archive.summed, path), path)
+        small = _small_records(blob, archive.entries, archive.root, archive.summed, path)
+        read, found = read_script(archive.entries, archive.root, lambda e: _record(blob, e, archive.summed, path), path)
         ckpt = _checkpoint(path, read, [f for f in small if f.rule != "records"] + found)  # its code lies there too
         ckpt._checks = archive.checks
         return ckpt
-    held = _read_archive(fd, archive, ())
+    held = _read_archive(blob, archive, ())
     tree = state_dict.read_tree(held.value, held.locate, path, held.rebuilt)
     if not tree.tensors and not tree.unread and held.value != {}:
         raise _refusal(held.value, held.opaque, path, "a torch.save")
     ckpt = _checkpoint(path, tree, held.findings)
     ckpt._checks = held.checks
     _audit(ckpt, held.raw, held.value, held.locate)
+    if store.is_url(path):
+        _hold_later(ckpt)
     return ckpt
+
+
+def _hold_later(ckpt: Checkpoint) -> None:
+    """Have the archive's second set of headers, a request each, held against its directory where all bytes are read."""
+    before, path = ckpt.audit, ckpt.path
+    said = "the local headers in the archive are not looked at from afar; validate --integrity does"
+    ckpt.findings.append(Finding("info", "records", os.path.basename(path), said))
+
+    def audit() -> list[Finding]:
+        blob = ckpt.blob(path)
+        zip_archive.hold_headers(blob, blob.size, path)
+        return [*before()]
+
+    ckpt.audit = audit
 
 
 class Archive(NamedTuple):
@@ -241,9 +257,10 @@ class Archive(NamedTuple):
                     yield Check(e.name, "crc32", (Extent(self.path, e.start, e.size),), e.crc)
 
 
-def _archive(fd: int, size: int, path: str) -> Archive:
+def _archive(blob: store.Blob, size: int, path: str) -> Archive:
     """A zip's directory. Raises CorruptError, UnsupportedError (compressed)."""
-    entries = zip_archive.read_directory(fd, size, path, deflated=b"/constants.pkl" in _tail(fd, size))  # a program's code is compressed
+    deflated = store.is_url(path) or b"/constants.pkl" in _tail(blob, size)  # a program's code is compressed
+    entries = zip_archive.read_directory(blob, size, path, deflated=deflated)
     pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
@@ -268,20 +285,20 @@ class Held(NamedTuple):
     raw: bytes
 
 
-def read_zip(fd: int, size: int, path: str, known: Container[str] = ()) -> Held:
+def read_zip(blob: store.Blob, size: int, path: str, known: Container[str] = ()) -> Held:
     """Read the zip form. `known` are names that the pickle may hold as data, of which nothing is said. Raises CheckpointError."""
-    archive = _archive(fd, size, path)
+    archive = _archive(blob, size, path)
     if archive.program:
         raise UnsupportedError("is a TorchScript archive (torch.jit.save), a program", path=path)
-    return _read_archive(fd, archive, known)
+    return _read_archive(blob, archive, known)
 
 
-def _read_archive(fd: int, archive: Archive, known: Container[str]) -> Held:
+def _read_archive(blob: store.Blob, archive: Archive, known: Container[str]) -> Held:
     path, entries, root, summed, _ = archive
-    found = _small_records(fd, entries, root, summed, path)
+    found = _small_records(blob, entries, root, summed, path)
     data = entries[root + "data.pkl"]
     LIMITS.check("pickle_bytes", data.size, f"the size of {data.name}", path)
-    raw = _record(fd, data, summed, path)
+    raw = _record(blob, data, summed, path)
     got = interpreter.load(raw, path=f"{path}/{data.name}")
     opaque = tuple(n for n in got.opaque if n not in known)
     whole = purpose.module_finding(got.value, opaque, os.path.basename(path))
@@ -353,21 +370,21 @@ def _checkpoint(path: str, tree: Tree, found: list[Finding]) -> Checkpoint:
     return made
 
 
-def _record(fd: int, e: Entry, summed: bool, path: str) -> bytes:
+def _record(blob: store.Blob, e: Entry, summed: bool, path: str) -> bytes:
     """A small record's bytes, held against their checksum."""
-    raw = os.pread(fd, e.size, e.start)
+    raw = blob.pread(e.size, e.start)
     if len(raw) != e.size or (summed and crc32(raw) != e.crc):
         raise CorruptError(f"entry {printable(e.name)} is damaged: its CRC32 is not the one the file keeps", path=path)
     return raw
 
 
-def _small_records(fd: int, entries: dict[str, Entry], root: str, summed: bool, path: str) -> list[Finding]:
+def _small_records(blob: store.Blob, entries: dict[str, Entry], root: str, summed: bool, path: str) -> list[Finding]:
     """Findings about byteorder, version and missing checksums. Raises UnsupportedError for big-endian files."""
     found = []
     where = os.path.basename(path)
     order = entries.get(root + "byteorder")
     if order is not None:
-        raw = _record(fd, order._replace(size=min(order.size, 64)), False, path)
+        raw = _record(blob, order._replace(size=min(order.size, 64)), False, path)
         if raw == b"big":
             raise UnsupportedError(
                 "was written on a big-endian machine", path=path, hint="load and save it again with PyTorch on a usual machine"
@@ -378,13 +395,13 @@ def _small_records(fd: int, entries: dict[str, Entry], root: str, summed: bool, 
     if version is None:
         found.append(Finding("error", "version", where, "it has no record called version: torch.load refuses the file", _AGAIN))
     else:
-        raw = _record(fd, version._replace(size=min(version.size, 64)), False, path).strip()
+        raw = _record(blob, version._replace(size=min(version.size, 64)), False, path).strip()
         if not raw.isdigit() or len(raw) > 9 or not 0 < int(raw) <= _VERSION:
             text = f"its format version is {printable(raw)}; those known are 1 to {_VERSION}, and torch.load refuses others"
             found.append(Finding("error", "version", where, text))
     alignment = entries.get(root + ".storage_alignment")
     if alignment is not None:
-        raw = _record(fd, alignment._replace(size=min(alignment.size, 64)), False, path)
+        raw = _record(blob, alignment._replace(size=min(alignment.size, 64)), False, path)
         if alignment.size > 64 or not raw.strip().isdigit():
             text = f"its .storage_alignment is {printable(raw, 40)}, no number: torch.load refuses the file"
             found.append(Finding("error", "version", where, text, _AGAIN))

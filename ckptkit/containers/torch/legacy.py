@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ... import store
 from ..._typing import Any
 from ...errors import CheckpointError, CorruptError, UnsupportedError
 from ...findings import Finding
@@ -24,8 +25,8 @@ _PROTOCOL = 1001
 class Stream:
     """Pickles one after another in a file, of which no more is read than they need."""
 
-    def __init__(self, fd: int, size: int, path: str) -> None:
-        self.fd, self.size, self.path = fd, size, path
+    def __init__(self, blob: store.Blob, size: int, path: str) -> None:
+        self.blob, self.size, self.path = blob, size, path
         self.at = 0
         self.base, self.data = 0, b""
         self.opaque: dict[str, None] = {}
@@ -60,7 +61,7 @@ class Stream:
 
     def _fill(self, want: int) -> None:
         self.base = self.at
-        self.data = os.pread(self.fd, min(want, LIMITS.pickle_bytes), self.at)
+        self.data = self.blob.pread(min(want, LIMITS.pickle_bytes), self.at)
 
     def findings(self) -> list[Finding]:
         return interpreter.findings(self.opaque, os.path.basename(self.path), self.calls, self.refused)
@@ -110,7 +111,7 @@ def _place(stream: Stream, keys: list[object], sizes: dict[str, int]) -> tuple[d
         item = sizes.get(key)
         if item is None or key in placed:
             raise CorruptError(f"storage {shown(raw)} is listed {'twice' if item else 'and no tensor is made of it'}", path=stream.path)
-        head = os.pread(stream.fd, 8, at) if at < stream.size else b""
+        head = stream.blob.pread(8, at) if at < stream.size else b""
         numel = int.from_bytes(head, "little", signed=True)
         if len(head) != 8 or numel < 0 or at + 8 + numel * item > stream.size:
             raise CorruptError(f"storage {shown(raw)} at byte {at} does not fit into the file: cut short or damaged", path=stream.path)

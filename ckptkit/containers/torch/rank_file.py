@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
+from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CorruptError, printable
 from ...findings import Finding
 from ...support.collector import paused
-from ...support.open_file import open_fd
 from ...tensors import Check, StoredTensor
 from .._pickle.globals import Tensor
 from . import legacy, read_zip
@@ -40,14 +40,14 @@ class RankFile(NamedTuple):
 def open_rank(path: str, known: Collection[str] = ()) -> RankFile:
     """Read the pickle of a torch.save file, in the zip or the legacy form. `known` are names that it may hold as data (classes of the
     trainer's own), of which nothing is said. Raises CheckpointError."""
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        size = os.fstat(fd).st_size
+        size = blob.size
         with paused():
-            if os.pread(fd, 2, 0) == b"PK":
-                held = read_zip(fd, size, path, known)
+            if blob.pread(2, 0) == b"PK":
+                held = read_zip(blob, size, path, known)
                 return RankFile(path, held.value, Maker(held.locate, path), held.checks, held.findings)
-            stream = legacy.Stream(fd, size, path)
+            stream = legacy.Stream(blob, size, path)
             if stream.next() != legacy.MAGIC:
                 raise CorruptError("is no file of torch.save", path=path)
             value, _, _, locate = legacy.read_legacy(stream)
@@ -57,4 +57,4 @@ def open_rank(path: str, known: Collection[str] = ()) -> RankFile:
             said = interpreter.findings(opaque, os.path.basename(path), stream.calls)
             return RankFile(path, value, Maker(locate, path), partial(iter, ()), said)
     finally:
-        os.close(fd)
+        blob.close()

@@ -7,15 +7,14 @@ The indices are weights, so this is for the pass that reads them (`Checkpoint.au
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from math import prod
 
+from ... import store
 from ..._typing import TYPE_CHECKING, NamedTuple
 from ...errors import CheckpointError
 from ...findings import Finding
 from ...support.opaque import Opaque
-from ...support.open_file import open_fd
 from .._pickle.globals import StorageType, Tensor
 
 if TYPE_CHECKING:
@@ -137,9 +136,9 @@ def _read(t: Tensor, locate: Locate, path: str) -> NDArray[np.int64] | None:
     count = prod(sizes)
     if (t.offset + count) * item > there:
         return None  # the reader of views refuses it
-    fd = open_fd(path)
+    blob = store.open_blob(path)
     try:
-        raw = os.pread(fd, count * item, at + t.offset * item)
+        raw = blob.pread(count * item, at + t.offset * item)
     finally:
-        os.close(fd)
+        blob.close()
     return np.frombuffer(raw, f"<i{item}").astype(np.int64).reshape(sizes) if len(raw) == count * item else None

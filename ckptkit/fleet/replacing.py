@@ -1,0 +1,107 @@
+"""What a run into a store takes the place of, and the names by which it can: a checkpoint is replaced as a whole, or not at all.
+
+Policy: shards of a checkpoint that is replaced get names that no other has, and its index, which names them, is exchanged at once. Only
+what a ledger says ckptkit wrote is replaced. A form of several files whose names are fixed
+(TensorFlow's) cannot be exchanged at once: refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from .._typing import Any, NamedTuple
+from ..containers import Part, is_index
+from ..errors import UsageError, printable
+from ..plan.ledger import LEDGER
+from ..plan.values import Plan
+from ..store.interface import Tree
+
+
+class Old(NamedTuple):
+    """What is there already: nothing (`fresh`); else the tag of the index that is exchanged ("": none), and what is of no use after."""
+
+    fresh: bool = True
+    tag: str = ""
+    obsolete: tuple[str, ...] = ()
+
+
+def old_of(said: Mapping[str, Any]) -> Old:
+    """What the run found when it was begun, of its note."""
+    return Old(bool(said["fresh"]), str(said["tag"]), tuple(map(str, said["obsolete"])))
+
+
+def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
+    """What the target's place holds. Raises UsageError where that is not to be replaced, or cannot be at once."""
+    names = set(plan.names)
+    if single:
+        return Old(fresh=tree.entry(single) is None) if _may(tree.entry(single) is not None, overwrite, plan.target) else Old()
+    there = {n for n, e in tree.list().items() if n != ".ckptkit"}
+    if not _may(bool(there), overwrite, plan.target):
+        return Old()
+    written = _written(tree)
+    foreign = sorted((there & names) - written - {LEDGER})
+    if foreign:
+        what = f"holds what ckptkit has not written, and replacing it would lose that: {printable(', '.join(foreign[:6]), 300)}"
+        raise UsageError(what, path=plan.target, hint="name another target")
+    index = next((n for n, _ in plan.layout.files if is_index(n)), None)
+    if index is None and len(plan.layout.files) > 1:
+        message = f"is replaced file by file in {plan.layout.container}: a reader could see some of both"
+        raise UsageError(message, path=plan.target, hint="name another target")
+    entry = tree.entry(index) if index is not None else None
+    return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)))
+
+
+def _may(there: bool, overwrite: bool, target: str) -> bool:
+    """Whether something is there; UsageError where it must not be."""
+    if there and not overwrite:
+        raise UsageError("exists", path=target, hint="--overwrite replaces it, or name another target")
+    return there
+
+
+def _written(tree: Tree) -> set[str]:
+    """The names that the ledger says ckptkit wrote."""
+    entry = tree.entry(LEDGER)
+    if entry is None or not 0 <= entry.size < 64 << 20:
+        return set()
+    try:
+        said = json.loads(tree.blob(LEDGER).pread(entry.size, 0))
+        files = said["target"]["files"]
+    except (ValueError, KeyError, TypeError):
+        return set()
+    return {n for n in files if isinstance(n, str)} if isinstance(files, list) else set()
+
+
+def in_new_names(plan: Plan, old: Old, mark: str) -> Plan:
+    """The plan whose shards have names of their own, where it takes the place of another checkpoint: in the layout, index and ledger."""
+    index = next((i for i, (n, _) in enumerate(plan.layout.files) if is_index(n)), None)
+    if old.fresh or index is None:
+        return plan
+    new = {n: _marked(n, mark[:8]) for i, (n, _) in enumerate(plan.layout.files) if i != index}
+    parts, size = [], -1
+    for p in plan.layout.parts:
+        if p.file == index:
+            said = json.loads(p.data)
+            said["weight_map"] = {t: new.get(n, n) for t, n in said["weight_map"].items()}
+            p = Part(index, 0, (json.dumps(said, indent=2) + "\n").encode())
+            size = len(p.data)
+        parts.append(p)
+    files = tuple((n, size) if i == index else (new[n], s) for i, (n, s) in enumerate(plan.layout.files))
+    texts = tuple((n, _ledger(t, new) if n == LEDGER else t) for n, t in plan.texts)
+    return plan._replace(layout=plan.layout._replace(files=files, parts=tuple(parts)), texts=texts)
+
+
+def _marked(name: str, mark: str) -> str:
+    """`model-00001-of-00003.safetensors` as `model-MARK-00001-of-00003.safetensors`."""
+    made = re.sub(r"-(\d+-of-\d+\.)", rf"-{mark}-\1", name, count=1)
+    return made if made != name else f"{mark}-{name}"
+
+
+def _ledger(text: str, new: dict[str, str]) -> str:
+    try:
+        said = json.loads(text)
+        said["target"]["files"] = [new.get(n, n) for n in said["target"]["files"]]
+    except (ValueError, KeyError, TypeError):
+        return text
+    return json.dumps(said, indent=1, ensure_ascii=False) + "\n"

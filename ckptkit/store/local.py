@@ -1,0 +1,202 @@
+"""A folder of this machine as a `Tree`: what tests hold the stores against, and what a run on a shared file system writes into.
+
+Reading a local checkpoint does not come by here (`paths` goes to the system at once), nor does writing one (`engine.staging` renames,
+which is atomic for a whole folder). Parts are files of their own beside the object until they are committed; the object appears by rename.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+
+from ..errors import CheckpointError, NotFoundError
+from .interface import ABSENT, FOLDER, Entry, Uploads
+from .paths import LocalBlob, open_blob
+from .said import ExistsError, replaced
+
+PARTS = ".ckptkit-parts"
+
+
+class LocalTree:
+    """The files below a folder."""
+
+    least_part = 1
+    stale = False
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    def _path(self, name: str) -> str:
+        if any(p in ("", ".", "..") for p in name.split("/")) and name:
+            raise NotFoundError(f"{name!r} is no name of an object", path=self.root)
+        return os.path.join(self.root, *name.split("/")) if name else self.root
+
+    def label(self, name: str) -> str:
+        """The path of an object."""
+        return self._path(name)
+
+    def list(self, folder: str = "") -> dict[str, Entry]:
+        """What a folder holds; nothing where there is none, as a store's prefix."""
+        try:
+            names = sorted(n for n in os.listdir(self._path(folder)) if n != PARTS)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        found = {n: self.entry(f"{folder}/{n}" if folder else n) for n in names}
+        return {n: e for n, e in found.items() if e is not None}
+
+    def fresh(self) -> None:
+        """Nothing is kept."""
+
+    def known(self, folder: str) -> dict[str, Entry] | None:
+        """None: folders are asked each time."""
+        return None
+
+    def entry(self, name: str) -> Entry | None:
+        """What is called so."""
+        try:
+            s = os.stat(self._path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Entry(FOLDER) if os.path.isdir(self._path(name)) else Entry(s.st_size, f"{s.st_mtime_ns}-{s.st_ino}")
+
+    def blob(self, name: str, tag: str | None = None) -> LocalBlob:
+        """Open a file."""
+        found = self.entry(name)
+        if found is None or found.size < 0:
+            raise NotFoundError("no such file", path=self.label(name))
+        if tag is not None and tag != found.tag:
+            raise replaced(self.label(name))
+        blob = open_blob(self._path(name))
+        assert isinstance(blob, LocalBlob)
+        return blob
+
+    def pin(self, name: str) -> object:
+        """An open file stays the one that it is."""
+        return self.blob(name)
+
+    def warm(self, wanted: Sequence[tuple[str, int, int]]) -> None:
+        """Nothing: the system reads ahead by itself."""
+
+    def put(self, name: str, data: bytes, *, only_if: str | None = None) -> str:
+        """Write a small file at once, by rename or, where it must be new, by link."""
+        path = self._path(name)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            beside = f"{path}.{secrets.token_hex(6)}{PARTS}"
+            with open(beside, "xb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            try:
+                if only_if == ABSENT:
+                    os.link(beside, path)
+                else:
+                    found = self.entry(name)
+                    if only_if is not None and (found is None or found.tag != only_if):
+                        raise ExistsError("is there, and is not what it was", path=path, hint="somebody else has written it meanwhile")
+                    os.replace(beside, path)
+            finally:
+                if os.path.lexists(beside):
+                    os.unlink(beside)
+        except OSError as e:
+            if e.errno == errno.EEXIST:
+                raise ExistsError("is there", path=path, hint="somebody else has written it meanwhile") from None
+            raise CheckpointError(f"cannot be written: {e.strerror}", path=path) from None
+        found = self.entry(name)
+        return found.tag if found is not None else ""
+
+    def delete(self, name: str) -> None:
+        """Remove a file."""
+        try:
+            os.unlink(self._path(name))
+        except FileNotFoundError:
+            return
+
+    def sink(self, name: str) -> LocalSink:
+        """Where a file is written in parts."""
+        return LocalSink(self, name)
+
+    def uploads(self, prefix: str = "") -> Uploads:
+        """What was begun and neither committed nor aborted."""
+        out: Uploads = []
+        base = os.path.join(self.root, PARTS)
+        for at in sorted(os.listdir(base)) if os.path.isdir(base) else ():
+            with open(os.path.join(base, at, "name"), encoding="utf-8") as f:
+                name = f.read()
+            if name.startswith(prefix):
+                out.append((name, {"id": at}))
+        return out
+
+
+class LocalSink:
+    """One file, written in parts."""
+
+    def __init__(self, tree: LocalTree, name: str) -> None:
+        self._tree, self.name = tree, name
+
+    def _folder(self, upload: Mapping[str, str]) -> str:
+        folder = os.path.join(self._tree.root, PARTS, upload["id"])
+        if not os.path.isdir(folder):
+            raise KeyError(self.name)
+        return folder
+
+    def begin(self) -> dict[str, str]:
+        """Start: a folder for the parts."""
+        made = secrets.token_hex(12)
+        folder = os.path.join(self._tree.root, PARTS, made)
+        os.makedirs(folder)
+        with open(os.path.join(folder, "name"), "x", encoding="utf-8") as f:
+            f.write(self.name)
+        return {"id": made}
+
+    def part(self, upload: Mapping[str, str], number: int, data: bytes | memoryview) -> str:
+        """Store one part; its tag."""
+        path = os.path.join(self._folder(upload), str(number))
+        beside = f"{path}.{secrets.token_hex(6)}"
+        with open(beside, "xb") as f:
+            f.write(data)
+        os.replace(beside, path)
+        return self.parts(upload)[number][0]
+
+    def parts(self, upload: Mapping[str, str]) -> dict[int, tuple[str, int]]:
+        """The parts that are there: number -> (tag, bytes)."""
+        folder = self._folder(upload)
+        out = {}
+        for n in sorted(os.listdir(folder)):
+            if n.isdigit():
+                s = os.stat(os.path.join(folder, n))
+                out[int(n)] = f"{s.st_mtime_ns}-{s.st_ino}", s.st_size
+        return out
+
+    def commit(self, upload: Mapping[str, str], tags: Mapping[int, str], *, only_if: str | None = None) -> str:
+        """Make the file of its parts; its tag."""
+        folder, there = self._folder(upload), self.parts(upload)
+        lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
+        path = self._tree.label(self.name)
+        if lost:
+            raise CheckpointError(f"part {lost[0]} is not there as it was written", path=path, hint="begin again")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        whole = os.path.join(folder, "whole")
+        with open(whole, "wb") as out:
+            for n in sorted(tags):
+                with open(os.path.join(folder, str(n)), "rb") as f:
+                    shutil.copyfileobj(f, out, 1 << 20)
+            out.flush()
+            os.fsync(out.fileno())
+        if only_if == ABSENT:
+            try:
+                os.link(whole, path)
+            except FileExistsError:
+                raise ExistsError("is there", path=path, hint="somebody else has written it meanwhile") from None
+        else:
+            os.replace(whole, path)
+        shutil.rmtree(folder, ignore_errors=True)
+        found = self._tree.entry(self.name)
+        return found.tag if found is not None else ""
+
+    def abort(self, upload: Mapping[str, str]) -> None:
+        """Throw the parts away."""
+        shutil.rmtree(os.path.join(self._tree.root, PARTS, upload["id"]), ignore_errors=True)

@@ -1,0 +1,355 @@
+"""Objects of S3, Google's and Azure's stores, and of web servers, through obstore (Rust's object_store): no framework, no second process.
+
+Policy: a read is one request for a range, with the object's tag (If-Match), and what comes back is held against tag and size: a store that
+overlooks the condition is noticed as well. Requests that do not depend on each other go out together. Read-ahead is only for what is read
+forwards. Retries, credentials and signatures are the library's; each cloud's usual environment counts, and AWS' profiles where boto3 is
+installed. Not to be used in a process forked from one that has: the library's threads are not there (`trees`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from weakref import WeakSet
+
+from .._typing import TYPE_CHECKING, Any, cast
+from ..errors import CheckpointError, CorruptError, NotFoundError, UnknownFormatError, UnsupportedError
+from .interface import ABSENT, FOLDER, Entry
+from .pieces import Kept
+from .remote_blob import MOST, Ahead, RemoteBlob
+from .said import refused, replaced
+
+if TYPE_CHECKING:
+    from .interface import Sink
+
+Uploads = list[tuple[str, dict[str, str]]]
+FRESH = 5.0  # seconds for which a listing counts
+AT_ONCE = 32  # requests
+GAP = 1 << 14  # bytes between two pieces of an object from which on they are two requests
+# what a web server, which lists nothing, is asked for in a folder
+USUAL = (
+    "config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "adapter_config.json", "adapter_model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "vocab.txt",
+)  # fmt: skip
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "HF_ENDPOINT")
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def pool() -> ThreadPoolExecutor:
+    """The threads that wait for stores; made when they are first needed."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ckptkit-store")
+        return _pool
+
+
+def options(root: str) -> dict[str, Any]:
+    """How a store's library is to reach it: patience, and plain http where the endpoint says so itself."""
+    ends = [os.environ.get(n, "") for n in _ENDPOINTS]
+    plain = root.startswith("http://") or any(e.startswith("http://") for e in ends)
+    client = {"timeout": timedelta(minutes=10), "connect_timeout": timedelta(seconds=10), "allow_http": plain}
+    return {"client_options": client, "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=120)}}
+
+
+def _library(root: str) -> Any:
+    """The library's store for a bucket or a server."""
+    from obstore import store
+
+    words = options(root)
+    if not root.startswith("s3://"):
+        return store.from_url(root, **words)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3")
+    if endpoint:
+        words["endpoint"] = endpoint
+    env = os.environ
+    if not any(env.get(n) for n in ("AWS_REGION", "AWS_DEFAULT_REGION")):
+        words["region"] = "us-east-1"
+    told = any(env.get(n) for n in (
+        "AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ))  # fmt: skip
+    if not told and (env.get("AWS_PROFILE") or os.path.exists(os.path.expanduser("~/.aws/credentials"))):
+        try:
+            from obstore.auth.boto3 import Boto3CredentialProvider
+
+            words["credential_provider"] = Boto3CredentialProvider()
+        except ImportError:
+            pass  # the library's own ways are tried, and say what they miss
+    return store.from_url(root, **words)
+
+
+class Pin:
+    """The tag that an object had when a checkpoint's headers were read."""
+
+    __slots__ = ("__weakref__", "tag")
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+
+
+class RemoteTree:
+    """The objects of a bucket or of a web server."""
+
+    least_part = 5 << 20
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.scheme = root.partition("://")[0]
+        self.lists = self.scheme not in ("http", "https")
+        self.kept = Kept()
+        self._listed: dict[str, tuple[float, dict[str, Entry]]] = {}
+        self._found: dict[str, tuple[float, Entry | None]] = {}
+        self._local = threading.local()
+        self._pins: dict[str, WeakSet[Pin]] = {}
+        try:
+            self.store = self._open()
+        except CheckpointError:
+            raise
+        except Exception as e:
+            raise refused(e, root) from None
+
+    def _open(self) -> Any:
+        return _library(self.root)
+
+    @property
+    def stale(self) -> bool:
+        """Never: listings go stale one by one."""
+        return False
+
+    def label(self, name: str) -> str:
+        """The whole address of an object."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def key(self, name: str) -> str:
+        """What the store calls an object."""
+        return name
+
+    # --- what there is
+
+    def list(self, folder: str = "") -> dict[str, Entry]:
+        """What a folder holds, by the last piece of its name; of a web server the usual names that are there."""
+        kept = self._listed.get(folder)
+        if kept is not None and time.monotonic() - kept[0] < FRESH:
+            return kept[1]
+        found = self._list(folder)
+        self._listed[folder] = time.monotonic(), found
+        return found
+
+    def fresh(self) -> None:
+        """Ask anew what there is: somebody else may have written."""
+        self._listed.clear()
+        self._found.clear()
+
+    def known(self, folder: str) -> dict[str, Entry] | None:
+        """The kept listing of a folder; None where none is kept, or none can be complete."""
+        kept = self._listed.get(folder) if self.lists else None
+        return kept[1] if kept is not None and time.monotonic() - kept[0] < FRESH else None
+
+    def _list(self, folder: str) -> dict[str, Entry]:
+        if not self.lists:
+            base = folder + "/" if folder else ""
+            there = list(pool().map(lambda n: (n, self.entry(base + n)), USUAL))
+            return {n: e for n, e in there if e is not None}
+        import obstore
+
+        try:
+            answer = obstore.list_with_delimiter(self.store, folder or None)
+        except Exception as e:
+            raise refused(e, self.label(folder)) from None
+        below = {str(p).strip("/").rpartition("/")[2]: Entry(FOLDER) for p in answer["common_prefixes"]}
+        here = {}
+        for m in answer["objects"]:
+            base = m["path"].rpartition("/")[2]
+            if base and m["path"] != folder:
+                here[base] = Entry(m["size"], _tag(m))
+        return {**below, **here}
+
+    def entry(self, name: str) -> Entry | None:
+        """What is called so: from the listing of its folder, or where that is refused or there is none by asking for it alone."""
+        folder, _, base = name.rpartition("/")
+        if self.lists:
+            try:
+                return self.list(folder).get(base)
+            except NotFoundError:
+                raise
+            except CheckpointError as e:
+                if "may not be read" not in e.message:
+                    raise
+                self.lists = False  # it may be that objects can be read, and only the listing is refused
+        kept = self._found.get(name)
+        if kept is not None and time.monotonic() - kept[0] < FRESH:
+            return kept[1]
+        found = self._head(name)
+        self._found[name] = time.monotonic(), found
+        return found
+
+    def _head(self, name: str) -> Entry | None:
+        import obstore
+
+        try:
+            m = obstore.head(self.store, self.key(name))
+        except Exception as e:
+            error = refused(e, self.label(name))
+            if isinstance(error, NotFoundError) and "bucket" not in error.message:
+                return None
+            raise error from None
+        return Entry(m["size"], _tag(m))
+
+    def changed(self, name: str) -> None:
+        """Take note of what was written, so that the next question need not ask."""
+        self._listed.pop(name.rpartition("/")[0], None)
+        self._found.pop(name, None)
+
+    # --- reading
+
+    def blob(self, name: str, tag: str | None = None) -> RemoteBlob:
+        """Open an object; with a `tag` it must still be that one."""
+        found = self.entry(name)
+        if found is None or found.size < 0:
+            raise NotFoundError("there is no such object", path=self.label(name))
+        held = {p.tag for p in self._pins.get(name, ())}
+        if (tag is not None and tag != found.tag) or (held and found.tag not in held):
+            raise replaced(self.label(name))
+        return RemoteBlob(self, name, found)
+
+    def pin(self, name: str) -> Pin:
+        """While what this gives is kept, `blob` opens the object only as it is now."""
+        found = self.entry(name)
+        made = Pin(found.tag if found is not None else "")
+        self._pins.setdefault(name, WeakSet()).add(made)
+        return made
+
+    def fetch(self, name: str, entry: Entry, at: int, n: int) -> bytes:
+        """One request: `n` bytes of an object that must still be `entry`."""
+        import obstore
+
+        words: dict[str, Any] = {"range": (at, at + n)}
+        if self.condition(entry):
+            words["if_match"] = entry.tag
+        try:
+            got = obstore.get(self.store, self.key(name), options=cast("Any", words))
+            meta = got.meta
+            if not self.same(entry, meta):
+                raise replaced(self.label(name))
+            data = bytes(got.bytes())
+        except CheckpointError:
+            raise
+        except Exception as e:
+            if type(e).__name__ == "NotSupportedError" and self._is_page(name):
+                message = "its server answers with a web page"
+                raise UnknownFormatError(message, path=self.label(name), hint="is a proxy or a login between it and here?") from None
+            raise refused(e, self.label(name)) from None
+        if len(data) != n:
+            raise CorruptError(f"gave {len(data):,} bytes where {n:,} were asked for", path=self.label(name), hint="try again")
+        return data
+
+    def _is_page(self, name: str) -> bool:
+        """Whether a server that gives no ranges gives a web page."""
+        import obstore
+
+        try:
+            first = next(iter(obstore.get(self.store, self.key(name)).stream(min_chunk_size=64)), b"")
+        except Exception:
+            return False
+        return bytes(first[:64]).lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
+
+    def condition(self, entry: Entry) -> bool:
+        """Whether a read can be made to depend on the tag: a weak one never matches (RFC 9110, 13.1.1)."""
+        return entry.tag.startswith('"') or (bool(entry.tag) and self.lists)
+
+    def same(self, entry: Entry, meta: Any) -> bool:
+        """Whether an answer is of the object that was opened."""
+        return bool(meta["size"] == entry.size and (not entry.tag or _tag(meta) == entry.tag))
+
+    def warm(self, wanted: Sequence[tuple[str, int, int]]) -> None:
+        """Fetch pieces of many objects together. What cannot be had is told by whoever then reads it."""
+        todo: list[tuple[str, Entry, int, int]] = []
+        for name, at, n in sorted(wanted):
+            entry = self.entry(name)
+            if entry is None or entry.size < 0:
+                continue
+            n = min(n, entry.size - at)
+            have = self.kept.get((name, entry.tag), at, n)[1] if n > 0 else 0
+            if n <= have:
+                continue
+            at, n = at + have, n - have
+            if todo and todo[-1][0] == name and at - sum(todo[-1][2:]) <= GAP and at + n - todo[-1][2] <= MOST:
+                todo[-1] = (name, entry, todo[-1][2], max(sum(todo[-1][2:]), at + n) - todo[-1][2])
+            else:
+                todo.append((name, entry, at, n))
+
+        def one(name: str, entry: Entry, at: int, n: int) -> None:
+            try:
+                self.kept.add((name, entry.tag), at, self.fetch(name, entry, at, n))
+            except CheckpointError:
+                return
+
+        for f in [pool().submit(one, *t) for t in todo]:
+            f.result()
+
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads that wait for stores."""
+        return pool()
+
+    def ahead(self) -> dict[str, Ahead]:
+        """What this thread reads forwards of."""
+        found: dict[str, Ahead] | None = getattr(self._local, "ahead", None)
+        if found is None:
+            found = self._local.ahead = {}
+        return found
+
+    # --- writing
+
+    def put(self, name: str, data: bytes, *, only_if: str | None = None) -> str:
+        """Write a small object at once; its tag."""
+        import obstore
+
+        mode: Any = "overwrite" if only_if is None else "create" if only_if == ABSENT else {"e_tag": only_if}
+        try:
+            answer = obstore.put(self.store, self.key(name), data, mode=mode, use_multipart=False)
+        except Exception as e:
+            raise refused(e, self.label(name), writing=True) from None
+        self.changed(name)
+        return str(answer["e_tag"] or "")
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+        import obstore
+
+        try:
+            obstore.delete(self.store, self.key(name))
+        except Exception as e:
+            error = refused(e, self.label(name), writing=True)
+            if not isinstance(error, NotFoundError):
+                raise error from None
+        self.changed(name)
+
+    def sink(self, name: str) -> Sink:
+        """Where an object is written in parts."""
+        if self.scheme != "s3":
+            raise UnsupportedError("objects of this store are not written in parts here", path=self.label(name), hint="write to s3://")
+        from .parts import S3Sink
+
+        return S3Sink(self.root, name, self.changed)
+
+    def uploads(self, prefix: str = "") -> Uploads:
+        """What was begun below `prefix` and neither committed nor aborted."""
+        if self.scheme != "s3":
+            return []
+        from .parts import uploads
+
+        return uploads(self.root, prefix)
+
+
+def _tag(meta: Any) -> str:
+    """What changes when an object does: its ETag, else when it was last written."""
+    return str(meta["e_tag"] or "") or str(meta["last_modified"].timestamp())

@@ -1,0 +1,62 @@
+"""What stores answer when they refuse, as one line with a hint. Nothing of an answer is shown but its code: it may hold anything."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
+
+CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the machine's role; AWS_SKIP_SIGNATURE=true for a public bucket",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_SKIP_SIGNATURE=true for a public container",
+    "hf": "HF_TOKEN, or `hf auth login`; a gated repository has to be accepted at its page first",
+}
+_REPLACED = "was replaced while it was read"
+
+
+class ExistsError(UsageError):
+    """What was to be written only where there is nothing, or only over what was known, and something else is there."""
+
+
+def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointError:
+    """The error to raise for what the store's library raised."""
+    scheme = label.partition("://")[0]
+    kind, text = type(e).__name__, str(e)
+    do = "written" if writing else "read"
+    if kind == "PreconditionError" and not writing:
+        return replaced(label)
+    if kind in ("AlreadyExistsError", "PreconditionError"):
+        return ExistsError("is there, and is not what it was", path=label, hint="somebody else has written it meanwhile")
+    if kind == "NotFoundError" or "NoSuchBucket" in text or "404 Not Found" in text:
+        if "NoSuchBucket" in text or "ContainerNotFound" in text:
+            return NotFoundError("there is no such bucket", path=label, hint="check the name, the region and the endpoint")
+        return NotFoundError("there is no such object", path=label, hint="check the address")
+    credentials = CREDENTIALS.get(scheme, "")
+    if "169.254.169.254" in text or "metadata.google" in text or "MissingCredentials" in text:
+        return CheckpointError("no credentials were found", path=label, hint=credentials)
+    if kind in ("PermissionDeniedError", "UnauthenticatedError") or re.search(r"\b40[13] (Forbidden|Unauthorized)", text):
+        code = _code(text)
+        return CheckpointError(f"may not be {do}: the store refuses{code}", path=label, hint=credentials or "see who may read it")
+    if kind == "NotSupportedError" or ("Range" in text and "not supported" in text):
+        return CheckpointError("its server gives no parts of a file (HTTP ranges)", path=label, hint="download it, and name the file")
+    if "invalid redirect" in text or "PermanentRedirect" in text:
+        return CheckpointError("lies in another region", path=label, hint="set AWS_REGION to the bucket's region")
+    if "error sending request" in text or "error trying to connect" in text or "dns error" in text or "builder error" in text:
+        return CheckpointError("its server cannot be reached", path=label, hint="check the address, the network and the proxy settings")
+    if "timed out" in text or "timeout" in text.lower():
+        return CheckpointError("its server does not answer in time", path=label, hint="try again later")
+    if "decoding response body" in text or "error reading a body" in text:
+        return CorruptError("the connection was cut before all bytes had come", path=label, hint="try again")
+    return CheckpointError(f"cannot be {do}{_code(text)}", path=label, hint="see the store's own log, or try again later")
+
+
+def replaced(label: str) -> CheckpointError:
+    """The error of an object that is no longer the one that was opened."""
+    return CheckpointError(_REPLACED, path=label, hint="begin again, once nothing writes to it")
+
+
+def _code(text: str) -> str:
+    """The code of an answer (a name without blanks, or a status), for a message."""
+    found = re.search(r"<Code>([A-Za-z0-9]{1,60})</Code>", text) or re.search(r"\b([45]\d\d) [A-Z][a-z]+", text)
+    return f" ({found[1]})" if found else ""

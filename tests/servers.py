@@ -1,0 +1,309 @@
+"""Servers for tests, all in this process and on loopback: S3 (moto), a web server that gives ranges, a hub, and a proxy that counts.
+
+Nothing is installed and nothing is left: each is a context manager, on a port of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import http.server
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+BUCKET = "ckptkit-tests"
+COMMIT = "c" * 40
+Hook = Callable[["Request"], "Answer | None"]
+
+
+class Request:
+    """One request as a proxy sees it: when it came, by which it is told which were under way together."""
+
+    def __init__(self, method: str, path: str, headers: dict[str, str], at: float) -> None:
+        self.method, self.path, self.headers, self.at = method, path, headers, at
+        self.sent = 0
+        self.done = 0.0
+
+    @property
+    def name(self) -> str:
+        """The object's name, without the bucket and the query."""
+        return unquote(urlparse(self.path).path).lstrip("/").partition("/")[2]
+
+    def __repr__(self) -> str:
+        return f"{self.method} {self.path} {self.headers.get('range', '')}"
+
+
+class Answer:
+    """What a hook of a proxy says instead of the server: a status with a body, or (status 0) nothing, the connection closed."""
+
+    def __init__(self, status: int, body: bytes = b"", cut: int | None = None) -> None:
+        self.status, self.body, self.cut = status, body, cut
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        return
+
+    def reply(self, code: int, body: bytes = b"", **headers: object) -> None:
+        self.send_response(code)
+        for key, value in headers.items():
+            self.send_header(key.replace("_", "-"), str(value))
+        if "Content_Length" not in headers:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@contextmanager
+def running(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server of `handler` on a free port; its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Variables of the environment for a while, and no tree, client or listing of before."""
+    from ckptkit.store import parts, trees
+
+    old = {k: os.environ.get(k) for k in values}
+    os.environ.update(values)
+    trees.forget()
+    parts._clients.clear()
+    try:
+        yield
+    finally:
+        for k, v in old.items():
+            if v is None:
+                os.environ.pop(k, None)
+            else:
+                os.environ[k] = v
+        trees.forget()
+        parts._clients.clear()
+
+
+@contextmanager
+def s3(hook: Hook | None = None) -> Iterator[list[Request]]:
+    """moto's S3 with an empty bucket, reached through a proxy: the requests that came. `s3://BUCKET/...` is read there meanwhile."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
+        direct = f"http://{host}:{port}"
+        client = boto3.client(
+            "s3", endpoint_url=direct, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test-secret"
+        )
+        client.create_bucket(Bucket=BUCKET)
+        with counting(direct, hook) as (address, requests), environment(
+            AWS_ENDPOINT_URL=address, AWS_ALLOW_HTTP="true", AWS_REGION="us-east-1", **keys
+        ):
+            yield requests
+    finally:
+        server.stop()
+
+
+@contextmanager
+def counting(upstream: str, hook: Hook | None = None) -> Iterator[tuple[str, list[Request]]]:
+    """A proxy before `upstream`: its address, and the requests in the order in which they came. `hook` may answer instead."""
+    import time
+
+    requests: list[Request] = []
+    target = urlparse(upstream)
+
+    class Proxy(_Handler):
+        def handle_one(self) -> None:
+            headers = {k.lower(): v for k, v in self.headers.items()}
+            seen = Request(self.command, self.path, headers, time.monotonic())
+            requests.append(seen)
+            length = int(headers.get("content-length", 0))
+            body = self.rfile.read(length) if length else b""
+            said = hook(seen) if hook is not None else None
+            if said is not None and said.cut is None:
+                if said.status == 0:
+                    self.close_connection = True
+                    return
+                self.reply(said.status, said.body)
+                return
+            up = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+            try:
+                up.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for k, v in self.headers.items():
+                    if k.lower() != "connection":
+                        up.putheader(k, v)
+                up.endheaders(body or None)
+                got = up.getresponse()
+                data = got.read()
+                self.send_response(got.status)
+                for k, v in got.getheaders():
+                    if k.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
+                        self.send_header(k, v)
+                size = got.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
+                if size is not None:
+                    self.send_header("Content-Length", size)
+                self.end_headers()
+                if said is not None:
+                    data = data[: said.cut]
+                    self.close_connection = True
+                seen.sent = len(data)
+                if self.command != "HEAD":
+                    self.wfile.write(data)
+            finally:
+                up.close()
+                seen.done = time.monotonic()
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one
+
+    with running(Proxy) as address:
+        yield address, requests
+
+
+def waves(requests: list[Request]) -> int:
+    """How many times one had to wait for all before: a request that came after every earlier one was done begins a new wave."""
+    count, ends = 0, 0.0
+    for r in sorted(requests, key=lambda r: r.at):
+        count += r.at >= ends
+        ends = r.done if r.at >= ends else max(ends, r.done)
+    return count
+
+
+def fill(folder: Path, prefix: str) -> str:
+    """Put a folder's files, or one file, into the bucket; their address."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1")
+    files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
+    for f in files:
+        name = f.name if folder.is_file() else f.relative_to(folder).as_posix()
+        client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}", Body=f.read_bytes())
+    return f"s3://{BUCKET}/{prefix}"
+
+
+def _span(text: str, size: int) -> tuple[int, int] | None:
+    m = re.match(r"bytes=(\d+)-(\d*)$", text)
+    return (int(m[1]), min(int(m[2] or size - 1), size - 1) + 1) if m else None
+
+
+@contextmanager
+def web(folder: Path, *, ranges: bool = True, page: bytes = b"") -> Iterator[str]:
+    """The files below `folder`, with ETag, If-Match and ranges, and no listings; `page`: this HTML for whatever is asked for."""
+
+    class Handler(_Handler):
+        def do_GET(self) -> None:
+            path = folder / unquote(urlparse(self.path).path).lstrip("/")
+            if page:
+                self.reply(200, page, Content_Type="text/html", Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")
+                return
+            if not path.is_file():
+                self.reply(404)
+                return
+            data = path.read_bytes()
+            tag = f'"{hashlib.md5(data).hexdigest()}"'
+            wanted = self.headers.get("If-Match")
+            about = {"ETag": tag, "Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+            if wanted and wanted != tag:
+                self.reply(412)
+                return
+            span = _span(self.headers.get("Range", ""), len(data)) if ranges else None
+            if self.command == "HEAD":
+                self.reply(200, Content_Length=len(data), **about)
+            elif span is None:
+                self.reply(200, data, **about)
+            else:
+                a, b = span
+                self.reply(206, data[a:b], Content_Range=f"bytes {a}-{b - 1}/{len(data)}", **about)
+
+        do_HEAD = do_GET
+
+    with running(Handler) as address:
+        yield address
+
+
+@contextmanager
+def hub(folder: Path, token: str = "") -> Iterator[list[str]]:
+    """A hub that has `owner/name` for each `folder`/name, at one commit; what it was asked for. With a `token` it shows nothing without."""
+    asked: list[str] = []
+
+    def described(base: Path, f: Path) -> dict[str, object]:
+        path = f.relative_to(base).as_posix()
+        if f.is_dir():
+            return {"type": "directory", "oid": "0" * 40, "size": 0, "path": path}
+        data = f.read_bytes()
+        about: dict[str, object] = {"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": path}
+        if len(data) > 1000:
+            about["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+        return about
+
+    class Handler(_Handler):
+        def do_GET(self) -> None:
+            path = unquote(urlparse(self.path).path)
+            asked.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
+            if token and self.headers.get("Authorization") != f"Bearer {token}":
+                self.reply(401, b"{}", X_Error_Code="RepoNotFound")
+                return
+            about = re.match(r"/api/models/owner/([^/]+)(?:/revision/([^/]+))?$", path)
+            tree = re.match(r"/api/models/owner/([^/]+)/tree/([^/]+)/?$", path)
+            file = re.match(r"/owner/([^/]+)/resolve/([^/]+)/(.+)$", path)
+            found = about or tree or file
+            base = folder / found[1] if found else folder / "-"
+            if found is None or not base.is_dir():
+                self.reply(404, b"{}", X_Error_Code="RepoNotFound")
+            elif found[2] not in (None, "main", COMMIT):
+                self.reply(404, b"{}", X_Error_Code="RevisionNotFound")
+            elif about:
+                said = {"id": f"owner/{found[1]}", "sha": COMMIT, "private": False, "tags": [], "siblings": [], "downloads": 0, "likes": 0}
+                self.reply(200, json.dumps(said).encode(), Content_Type="application/json")
+            elif tree:
+                listed = [described(base, f) for f in sorted(base.rglob("*"))]
+                self.reply(200, json.dumps(listed).encode(), Content_Type="application/json")
+            else:
+                self.file(base / found[3])
+
+        def file(self, path: Path) -> None:
+            if not path.is_file():
+                self.reply(404, X_Error_Code="EntryNotFound")
+                return
+            data = path.read_bytes()
+            tag = f'"{hashlib.md5(data).hexdigest()}"'
+            about = {"ETag": tag, "Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "X_Repo_Commit": COMMIT}
+            span = _span(self.headers.get("Range", ""), len(data))
+            if self.command == "HEAD":
+                self.reply(200, Content_Length=len(data), **about)
+            elif span is None:
+                self.reply(200, data, **about)
+            else:
+                a, b = span
+                self.reply(206, data[a:b], Content_Range=f"bytes {a}-{b - 1}/{len(data)}", **about)
+
+        do_HEAD = do_GET
+
+    from huggingface_hub import constants
+
+    offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, False
+    try:
+        with running(Handler) as address, environment(HF_ENDPOINT=address, HF_TOKEN=token, HF_HUB_DISABLE_TELEMETRY="1"):
+            yield asked
+    finally:
+        constants.HF_HUB_OFFLINE = offline

@@ -1,0 +1,247 @@
+"""Trees, blobs and sinks: one suite for a folder of this machine and for S3, and for what is only read (a web server, a hub)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("obstore")
+pytest.importorskip("moto")
+
+import servers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptkit.errors import CheckpointError, NotFoundError
+from ckptkit.store import listdir, open_blob, trees
+from ckptkit.store.below import tree_at
+from ckptkit.store.interface import ABSENT, FOLDER
+from ckptkit.store.pieces import Kept, Pieces
+from ckptkit.store.said import ExistsError
+
+DATA = os.urandom(300_000)
+BIG = os.urandom(12 << 20)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[list[servers.Request]]:
+    with servers.s3() as requests:
+        yield requests
+
+
+@pytest.fixture(params=["local", "s3"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place to write to."""
+    if request.param == "local":
+        return str(tmp_path / "tree")
+    request.getfixturevalue("bucket")
+    return f"s3://{servers.BUCKET}/{request.node.name.replace('[', '-').strip(']')}"
+
+
+@pytest.fixture(params=["local", "s3", "web", "hub"])
+def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A place that holds `a.bin` (DATA), `empty.bin` and, below, `in/b.bin`; reading is all that is done with it."""
+    folder = tmp_path / "repo"
+    (folder / "in").mkdir(parents=True)
+    (folder / "a.bin").write_bytes(DATA)
+    (folder / "empty.bin").write_bytes(b"")
+    (folder / "in" / "b.bin").write_bytes(b"below")
+    if request.param == "local":
+        yield str(folder)
+    elif request.param == "s3":
+        request.getfixturevalue("bucket")
+        yield servers.fill(folder, "filled")
+    elif request.param == "web":
+        with servers.web(folder) as address:
+            yield address
+    else:
+        with servers.hub(tmp_path):
+            yield "hf://owner/repo@main"
+
+
+def test_a_blob_gives_its_bytes_wherever_they_are_asked_for(filled: str) -> None:
+    blob = open_blob(f"{filled}/a.bin")
+    assert blob.size == len(DATA)
+    for at, n in ((0, 10), (5, 0), (1000, 200_000), (len(DATA) - 3, 10), (len(DATA), 5), (150_000, 16)):
+        assert blob.pread(n, at) == DATA[at : at + n]
+    into = memoryview(bytearray(200_000))
+    blob.read(50_000, into)
+    assert into == DATA[50_000:250_000]
+    with pytest.raises(CheckpointError, match="short"):
+        blob.read(len(DATA) - 10, memoryview(bytearray(11)))
+    assert blob.read_many([(10, 5), (299_000, 1000), (0, 1)]) == [DATA[10:15], DATA[299_000:], DATA[:1]]
+    blob.close()
+
+
+def test_an_object_that_is_read_forwards_comes_whole(filled: str) -> None:
+    blob, got, into = open_blob(f"{filled}/a.bin"), bytearray(), memoryview(bytearray(7_001))
+    while n := blob.readinto(into, len(got)):
+        got += into[:n]
+    assert got == DATA
+    blob.close()
+
+
+def test_what_there_is_is_known(filled: str) -> None:
+    from ckptkit import store
+
+    assert store.is_file(f"{filled}/a.bin") and not store.is_folder(f"{filled}/a.bin") and store.exists(f"{filled}/a.bin")
+    assert not store.exists(f"{filled}/c.bin")
+    assert store.file_size(f"{filled}/empty.bin") == 0
+    assert store.file_size(f"{filled}/in/b.bin") == 5
+    with pytest.raises(NotFoundError):
+        open_blob(f"{filled}/c.bin")
+    if not filled.startswith("http"):  # which lists nothing
+        assert sorted(listdir(filled)) == ["a.bin", "empty.bin", "in"]
+        assert store.is_folder(f"{filled}/in") and not store.is_file(f"{filled}/in")
+        assert {n: f for n, f, _ in store.entries(filled)} == {"a.bin": False, "empty.bin": False, "in": True}
+
+
+def test_a_mapped_object_is_indexed_and_sliced_as_mapped_memory(filled: str) -> None:
+    from ckptkit.store import view_of
+
+    with open_blob(f"{filled}/a.bin").mapped() as data, view_of(data) as view:
+        assert len(data) == len(DATA) and data[5] == DATA[5] and data[100:220] == DATA[100:220]
+        assert data.find(DATA[200_000:200_020]) == 200_000 and data.find(b"\0" * 64) == DATA.find(b"\0" * 64)
+        assert view[7:90_000].tobytes() == DATA[7:90_000] and view[1000:][3] == DATA[1003]
+    with open_blob(f"{filled}/a.bin").mapped(flat=True) as data, memoryview(data) as flat:
+        assert flat == DATA
+    with open_blob(f"{filled}/a.bin").copied() as data:
+        data[0:1] = b"x"
+    assert open_blob(f"{filled}/a.bin").pread(1, 0) == DATA[:1]
+
+
+def test_small_objects_are_put_replaced_and_removed_and_conditions_hold(where: str) -> None:
+    tree = tree_at(where)
+    assert tree.entry("x/a") is None and tree.list("x") == {}
+    first = tree.put("x/a", b"one", only_if=ABSENT)
+    with pytest.raises(ExistsError):
+        tree.put("x/a", b"two", only_if=ABSENT)
+    assert tree.blob("x/a").pread(10, 0) == b"one"
+    second = tree.put("x/a", b"three", only_if=first)
+    with pytest.raises(ExistsError):
+        tree.put("x/a", b"four", only_if=first)
+    assert tree.blob("x/a").pread(10, 0) == b"three" and second != first
+    tree.put("x/a", b"five")
+    assert set(tree.list("x")) == {"a"} and tree.list("x")["a"].size == 4 and tree.list("")["x"].size == FOLDER
+    tree.delete("x/a")
+    tree.delete("x/a")
+    assert tree.entry("x/a") is None
+
+
+def test_parts_become_an_object_when_they_are_committed_and_not_before(where: str) -> None:
+    tree = tree_at(where)
+    sink, size = tree.sink("big.bin"), 5 << 20
+    upload = sink.begin()
+    tags = {n: tree.sink("big.bin").part(upload, n, BIG[(n - 1) * size : n * size]) for n in (3, 1, 2)}
+    assert {n: s for n, (_, s) in sink.parts(upload).items()} == {1: size, 2: size, 3: 2 << 20}
+    assert tree.entry("big.bin") is None
+    assert [(n, u["id"]) for n, u in tree.uploads()] == [("big.bin", upload["id"])]
+    tags[2] = sink.part(upload, 2, memoryview(BIG)[size : 2 * size])  # done twice: as if once
+    sink.commit(upload, tags)
+    assert tree.blob("big.bin").pread(len(BIG), 0) == BIG
+    assert tree.uploads() == []
+    with pytest.raises(KeyError):
+        sink.parts(upload)
+
+
+def test_a_part_that_is_not_there_is_no_object(where: str) -> None:
+    tree = tree_at(where)
+    sink = tree.sink("big.bin")
+    upload = sink.begin()
+    tag = sink.part(upload, 1, BIG[: 5 << 20])
+    with pytest.raises(CheckpointError, match="part 2"):
+        sink.commit(upload, {1: tag, 2: tag})
+    sink.abort(upload)
+    sink.abort(upload)
+    assert tree.entry("big.bin") is None and tree.uploads() == []
+
+
+def test_an_object_that_is_replaced_is_not_read_on(where: str) -> None:
+    tree = tree_at(where)
+    tree.put("a.bin", DATA)
+    if not where.startswith("s3"):  # an open file stays what it was
+        return
+    blob = tree.blob("a.bin")
+    pin = tree.pin("a.bin")
+    assert blob.pread(10, 0) == DATA[:10]
+    tree.put("a.bin", DATA[::-1])
+    for read in (lambda: blob.pread(10, 200_000), lambda: tree.blob("a.bin"), lambda: tree.blob("a.bin", blob.tag)):
+        with pytest.raises(CheckpointError, match=r"a\.bin: was replaced while it was read"):
+            read()
+    del pin
+    assert tree.blob("a.bin").pread(10, 0) == DATA[::-1][:10]
+
+
+def test_a_forked_process_is_told_and_does_not_wait_forever(bucket: list[servers.Request]) -> None:
+    tree_at(f"s3://{servers.BUCKET}/x").list()
+    pid = os.fork()
+    if not pid:
+        try:
+            trees.tree_of(f"s3://{servers.BUCKET}/x")
+        except CheckpointError as e:
+            os._exit(7 if "forked" in e.message else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_many_threads_read_one_object(bucket: list[servers.Request]) -> None:
+    tree = tree_at(f"s3://{servers.BUCKET}/threads")
+    tree.put("a.bin", DATA)
+    blob, wrong = tree.blob("a.bin"), []
+
+    def read(seed: int) -> None:
+        into = memoryview(bytearray(20_000))
+        for k in range(8):
+            at = (seed * 37_321 + k * 20_000) % (len(DATA) - 20_000)
+            blob.read(at, into)
+            if into != DATA[at : at + 20_000] or blob.pread(100, at) != DATA[at : at + 100]:
+                wrong.append(at)
+
+    threads = [threading.Thread(target=read, args=(s,)) for s in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert wrong == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 120)), max_size=12), st.integers(0, 400), st.integers(0, 100))
+def test_kept_pieces_give_what_was_put_and_nothing_else(runs: list[tuple[int, int]], at: int, n: int) -> None:
+    source, there, kept, pieces = bytes(i % 251 for i in range(600)), set(), Kept(), Pieces()
+    for start, length in runs:
+        kept.add(("a", "1"), start, source[start : start + length])
+        if length:
+            pieces.add(start, source[start : start + length])
+        there |= set(range(start, start + length))
+    data, count = kept.get(("a", "1"), at, n)
+    whole = next((k for k in range(n) if at + k not in there), n)
+    assert count == whole and data == source[at : at + whole]
+    assert pieces.total == len(there) == sum(map(len, pieces.runs))
+    assert kept.get(("a", "2"), at, n) == (b"", 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("s3://b/a/c.bin", ("s3://b", "a/c.bin")),
+        ("gcs://b/a/", ("gs://b", "a")),
+        ("hf://o/n@v1/x/y", ("hf://o/n@v1", "x/y")),
+        ("hf://o/n", ("hf://o/n", "")),
+        ("https://h:1/a", ("https://h:1", "a")),
+    ],
+)
+def test_an_address_is_a_tree_and_a_name(url: str, parts: tuple[str, str]) -> None:
+    assert trees.split_url(url) == parts
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3://b/../x", "hf://only", "https://h/x?sig=topsecret", "https://me:topsecret@h/x", "s3://b/x#topsecret"]
+)
+def test_an_address_that_cannot_be_is_refused_and_its_secret_is_not_told(url: str) -> None:
+    with pytest.raises(CheckpointError) as e:
+        trees.split_url(url)
+    assert e.value.exit_code == 2 and "topsecret" not in str(e.value)
