@@ -283,35 +283,32 @@ typedef struct { double dd, aa, bb, ab, total; float largest; int64_t changed; }
 INLINE int differences_body(const u32 *x, const u32 *y, Py_ssize_t n, Differences *out)
 {
     double dd[LANES] = {0}, aa[LANES] = {0}, bb[LANES] = {0}, ab[LANES] = {0}, total[LANES] = {0};
-    float largest = 0;
+    uint32_t top = 0;
     int64_t changed = 0;
     for (Py_ssize_t at = 0; at < n; at += NEAR) {
         const Py_ssize_t m = n - at < NEAR ? n - at : NEAR;
         const f32 *u = (const f32 *)(x + at), *v = (const f32 *)(y + at);
         int32_t unlike = 0;
-        Py_ssize_t i = 0;
+        Py_ssize_t i;
         for (Py_ssize_t j = 0; j < m; j++) {
-            const float d = float_of(bits_of(u[j] - v[j]) & 0x7FFFFFFFu);
+            const uint32_t d = bits_of(u[j] - v[j]) & 0x7FFFFFFFu; /* magnitudes are in the order of their bits */
             unlike += x[at + j] != y[at + j];
-            largest = d > largest ? d : largest;
+            top = d > top ? d : top;
         }
-        for (; i < m; i += LANES) {
-            const int lanes = m - i < LANES ? (int)(m - i) : LANES;
-            if (lanes == LANES)
-                for (int k = 0; k < LANES; k++) {
-                    const double p = u[i + k], q = v[i + k], d = u[i + k] - v[i + k], e = d < 0 ? -d : d;
-                    dd[k] += d * d; aa[k] += p * p; bb[k] += q * q; ab[k] += p * q; total[k] += e;
-                }
-            else
-                for (int k = 0; k < lanes; k++) {
-                    const double p = u[i + k], q = v[i + k], d = u[i + k] - v[i + k], e = d < 0 ? -d : d;
-                    dd[k] += d * d; aa[k] += p * p; bb[k] += q * q; ab[k] += p * q; total[k] += e;
-                }
-        }
+#define ADD(sum, term)                                                            \
+    for (i = 0; i + LANES <= m; i += LANES)                                       \
+        for (int k = 0; k < LANES; k++) { const Py_ssize_t j = i + k; sum[k] += term; } \
+    for (int k = 0; i < m; i++, k++) { const Py_ssize_t j = i; sum[k] += term; }
+        ADD(dd, (double)(u[j] - v[j]) * (double)(u[j] - v[j]))
+        ADD(total, (double)float_of(bits_of(u[j] - v[j]) & 0x7FFFFFFFu))
+        ADD(aa, (double)u[j] * (double)u[j])
+        ADD(bb, (double)v[j] * (double)v[j])
+        ADD(ab, (double)u[j] * (double)v[j])
+#undef ADD
         changed += unlike;
     }
     for (int k = 1; k < LANES; k++) { dd[0] += dd[k]; aa[0] += aa[k]; bb[0] += bb[k]; ab[0] += ab[k]; total[0] += total[k]; }
-    *out = (Differences){dd[0], aa[0], bb[0], ab[0], total[0], largest, changed};
+    *out = (Differences){dd[0], aa[0], bb[0], ab[0], total[0], float_of(top), changed};
     return 0;
 }
 VERSIONS(int, differences, (const u32 *x, const u32 *y, Py_ssize_t n, Differences *out), (x, y, n, out))
