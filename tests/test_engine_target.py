@@ -20,6 +20,7 @@ from ckptkit.engine.run import run
 from ckptkit.engine.worker import Worker
 from ckptkit.errors import CheckpointError, CorruptError, NotFoundError, UsageError
 from ckptkit.store import files as fileio
+from ckptkit.support.files import CHUNK
 
 
 def test_files_copies_texts_and_late_parts_arrive_together(tmp_path: Path) -> None:
@@ -309,4 +310,4 @@ def test_numpy_stays_out_of_plain_copies(tmp_path: Path) -> None:
     )
     env = os.environ | {"PYTHONPATH": str(Path(engine.__file__).parent.parent)}
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "src/plan")], env=env).returncode == 0
-    assert fileio.CHUNK <= 1 << 20
+    assert CHUNK <= 1 << 20

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from operator import itemgetter
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -144,7 +145,7 @@ def make_account(subject: Subject) -> Account:
     many = _many(subject)
     if many is None:
         return Account((*_tensors(subject), *rest))
-    return Account(rest, lambda: _tensors(subject), many)
+    return Account(rest, partial(_tensors, subject), many)  # which pickles
 
 
 def _many(subject: Subject) -> dict[str, int] | None:
