@@ -150,8 +150,13 @@ def _anew(s: Subject, scan: Scan) -> set[str]:
         elif kind in ("linear", "embedding") and not v.constant:
             matrices[bound.stored] = b is not None and b.zero
     new = set(norms[True]) if len(norms[False]) > len(norms[True]) or not norms[False] else set()
-    noisy = [n for n in matrices if spectrum.may_be_noise(s.checkpoint, n)]
-    if not (new or noisy) or len(noisy) * 2 > len(matrices):
+    noisy: list[str] = []
+    for n in matrices:
+        if spectrum.may_be_noise(s.checkpoint, n):
+            noisy.append(n)
+            if len(noisy) * 2 > len(matrices):
+                return set()  # the model was never trained: nothing stands out
+    if not (new or noisy):
         return set()
     if not spectrum.look_trained(s.checkpoint, [n for n in matrices if n not in noisy]):
         return set()
