@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -51,6 +53,18 @@ def was_compiled():
 
 def test_they_are_used_where_they_were_compiled():
     assert (K is not None) is (was_compiled() and not os.environ.get("CKPTKIT_NO_NATIVE"))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="not tested: no C compiler is installed")
+def test_a_compiler_takes_the_source_without_a_warning():
+    """The module is optional, so that an installation goes on where it does not compile: here that is a failure."""
+    import sysconfig
+
+    source = Path(__file__).resolve().parents[1] / "ckptkit/support/_kernels.c"
+    quiet = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", *quiet, f"-I{sysconfig.get_paths()['include']}", "-fsyntax-only"]
+    done = subprocess.run(["cc", *flags, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @needs

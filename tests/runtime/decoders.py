@@ -248,9 +248,8 @@ def inputs(padded: slice = slice(LENGTH - 4, None)) -> Arrays:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def expected(path: Path, dtype: str = "float32", given: Arrays | None = None, *, nudged: bool = False) -> Arrays:
-    """Every hidden state and the logits of the saved model, run by transformers, under our names. `nudged`: each weight is the next
-    number up or down, as chance has it."""
+def expected(path: Path, dtype: str = "float32", given: Arrays | None = None) -> Arrays:
+    """Every hidden state and the logits of the saved model, run by transformers, under our names."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -260,10 +259,6 @@ def expected(path: Path, dtype: str = "float32", given: Arrays | None = None, *,
         attn_implementation="sdpa" if "distance" in path.name else "eager",
         experts_implementation="eager",
     ).eval()
-    if nudged:
-        torch.manual_seed(0)
-        for p in model.parameters():
-            p.data = torch.nextafter(p.data, torch.randn(p.shape) * float("inf"))
     with torch.no_grad():
         out = model(**{k: torch.from_numpy(v) for k, v in (given or inputs()).items()}, output_hidden_states=True, use_cache=False)
     states = [h.numpy() for h in out.hidden_states]
