@@ -63,6 +63,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def give(self, data: bytes, span: tuple[int, int] | None, **about: object) -> None:
+        """An object, or the bytes of it that were asked for."""
+        if self.command == "HEAD":
+            self.reply(200, Content_Length=len(data), **about)
+        elif span is None:
+            self.reply(200, data, **about)
+        else:
+            a, b = span
+            self.reply(206, data[a:b], Content_Range=f"bytes {a}-{b - 1}/{len(data)}", **about)
+
 
 @contextmanager
 def running(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
@@ -227,13 +237,7 @@ def web(folder: Path, *, ranges: bool = True, page: bytes = b"") -> Iterator[str
                 self.reply(412)
                 return
             span = _span(self.headers.get("Range", ""), len(data)) if ranges else None
-            if self.command == "HEAD":
-                self.reply(200, Content_Length=len(data), **about)
-            elif span is None:
-                self.reply(200, data, **about)
-            else:
-                a, b = span
-                self.reply(206, data[a:b], Content_Range=f"bytes {a}-{b - 1}/{len(data)}", **about)
+            self.give(data, span, **about)
 
         do_HEAD = do_GET
 
@@ -289,13 +293,7 @@ def hub(folder: Path, token: str = "") -> Iterator[list[str]]:
             tag = f'"{hashlib.md5(data).hexdigest()}"'
             about = {"ETag": tag, "Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "X_Repo_Commit": COMMIT}
             span = _span(self.headers.get("Range", ""), len(data))
-            if self.command == "HEAD":
-                self.reply(200, Content_Length=len(data), **about)
-            elif span is None:
-                self.reply(200, data, **about)
-            else:
-                a, b = span
-                self.reply(206, data[a:b], Content_Range=f"bytes {a}-{b - 1}/{len(data)}", **about)
+            self.give(data, span, **about)
 
         do_HEAD = do_GET
 
