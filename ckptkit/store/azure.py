@@ -15,15 +15,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from urllib.parse import quote
 
-from .._typing import TYPE_CHECKING, Any, cast
+from .._typing import Any, cast
 from ..errors import CheckpointError, CorruptError
 from . import begun
+from .begun import Objects
 from .interface import ABSENT
 from .plain_http import Answer, ask
 from .said import CREDENTIALS, ExistsError, refused_code
-
-if TYPE_CHECKING:
-    from .remote import RemoteTree
 
 _HOLDS = 1800.0  # seconds for which a signed address is used; it is good for twice as long
 
@@ -31,7 +29,7 @@ _HOLDS = 1800.0  # seconds for which a signed address is used; it is good for tw
 class AzureSink:
     """One block blob, written in parts."""
 
-    def __init__(self, tree: RemoteTree, name: str) -> None:
+    def __init__(self, tree: Objects, name: str) -> None:
         self.name, self._tree = name, tree
         self._label = tree.label(name)
         self._signed: dict[str, tuple[float, str]] = {}

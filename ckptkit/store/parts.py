@@ -12,14 +12,12 @@ import hashlib
 import os
 from collections.abc import Mapping
 
-from .._typing import TYPE_CHECKING, Any
+from .._typing import Any
 from ..errors import CheckpointError, UsageError, with_extra
 from ..support import crc32c
+from .begun import Objects
 from .interface import ABSENT, Uploads
 from .said import CREDENTIALS, refused_code
-
-if TYPE_CHECKING:
-    from .remote import RemoteTree
 
 GOOGLE = "https://storage.googleapis.com"
 _clients: dict[str, Any] = {}
@@ -79,7 +77,7 @@ def _refused(e: Exception, label: str) -> CheckpointError:
 class S3Sink:
     """One object of S3, written in parts."""
 
-    def __init__(self, tree: RemoteTree, name: str) -> None:
+    def __init__(self, tree: Objects, name: str) -> None:
         self.name, self._tree = name, tree
         self._label = tree.label(name)
         self._bucket = tree.root.partition("://")[2]

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .._typing import TYPE_CHECKING, Any
+from .._typing import Any
 from ..errors import CheckpointError, CorruptError
 from . import begun
+from .begun import Objects
 from .interface import ABSENT
 from .said import ExistsError, refused
-
-if TYPE_CHECKING:
-    from .remote import RemoteTree
 
 PIECE = 8 << 20  # bytes of a part that is read again at once
 
@@ -24,7 +22,7 @@ PIECE = 8 << 20  # bytes of a part that is read again at once
 class RelayedSink:
     """One object, of parts that are objects until it is committed."""
 
-    def __init__(self, tree: RemoteTree, name: str) -> None:
+    def __init__(self, tree: Objects, name: str) -> None:
         self.name, self._tree = name, tree
         self._label = tree.label(name)
 
