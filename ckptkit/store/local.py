@@ -25,6 +25,7 @@ class LocalTree:
 
     least_part = 1
     stale = False
+    at_once = False
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
