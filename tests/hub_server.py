@@ -1,7 +1,7 @@
-"""A hub on loopback, as far as huggingface_hub asks for one: commits, trees, files by ranges, and commits that are made (LFS and small files).
+"""A hub on loopback, as far as huggingface_hub asks for one: commits, trees, files by ranges, and new commits (LFS and small files).
 
-A repository is a folder of the test, `owner/NAME`, at its first commit; what is committed since is kept beside it in memory. A commit is read
-as it was made for ever, and one that names another parent than the newest is refused (412), as the hub does.
+A repository is a folder of the test, `owner/NAME`, at its first commit; what is committed since is kept beside it in memory. A commit is
+read as it was made for ever, and one that names another parent than the newest is refused (412), as the hub does.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import http.server
-import json
 import logging
 import os
 import re

@@ -47,7 +47,7 @@ def hub(tmp_path: Path) -> Iterator[hub_server.Hub]:
 
 
 def seen(hub: hub_server.Hub, where: str) -> object:
-    """The one value that somebody else's reader finds at the newest commit; None where there is no checkpoint; MIXED where values differ."""
+    """The one value that somebody else's reader finds at the newest commit; None: no checkpoint; MIXED where values differ."""
     trees.forget()
     files = hub.files("repo", hub.head("repo"))
     if not any(n.endswith(".safetensors") for n in files):
