@@ -314,6 +314,6 @@ def test_a_path_imports_no_store_and_no_library_of_one() -> None:
     )
     case = str(oracles.golden("hf_bert") / "safetensors")
     done = subprocess.run([sys.executable, "-c", code, case], capture_output=True, text=True, cwd=oracles.ROOT, check=True)
-    assert set(ast.literal_eval(done.stdout)) == {"ckptkit.store.paths", "ckptkit.store.files"}
+    assert set(ast.literal_eval(done.stdout)) == {"ckptkit.store.paths", "ckptkit.store.files", "ckptkit.store.local_blob"}
 
 
