@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..configuration.read import look
 from ..configuration.without_effect import AS_USUAL
 from ..findings import Finding
 from ..graph.account import unexplained_keys
@@ -62,19 +63,19 @@ def unlike_keys(a: Subject, b: Subject) -> list[str]:
 
 
 def _said(s: Subject, key: str) -> object:
-    return s.config.raw.get(key) if s.config is not None else None
+    return look(s.config.raw, key) if s.config is not None else None
 
 
 def _heard(s: Subject) -> dict[str, object]:
-    """The keys nobody here models that may change what is computed. The library of a form (transformers) may compute with any word that it
-    has; other programs are known, and take no notice of words but those that are usual for the kind."""
+    """The keys nobody here models that may change what is computed. The library of a form (transformers, llama.cpp) may compute with any
+    word that it has; other programs are known, and take no notice of words but those that are usual for the kind."""
     keys = unexplained_keys(s)
     if s.values is None or s.architecture is None:
         return keys
     form = s.architecture.dialects[s.values.form].config
     if not any(head(kind).kind == "last" for group, kind in _heads(s).items() if group in s.graph.groups):
         keys.pop("pad_token_id", None)  # a table's own row for padding is masked; only a head at the last token asks which it is
-    return {k: v for k, v in keys.items() if form.labels or k in AS_USUAL or k in form.marks}
+    return {k: v for k, v in keys.items() if form.labels or form.whole is not None or k in AS_USUAL or k in form.marks}
 
 
 def _heads(s: Subject) -> Mapping[str, str]:
