@@ -28,7 +28,8 @@ def not_compared(a: Subject, b: Subject) -> tuple[tuple[str, ...], tuple[str, ..
         if left := s.account.unread:
             grave.append(f"of {side} {unread_words(left)}")
         notes += [f"of {side} {text}" for text in other_models(s)]
-        notes += [f"when {side} runs, {text}: the decoded weights are compared" for text in run_time_of(s)]
+        if run_time_of(a) != run_time_of(b):
+            notes += [f"when {side} runs, {text}: the decoded weights are compared" for text in run_time_of(s)]
     grave += [f"{s.config_name} of {side} says nothing of {k}, the other {v!r}" for side, s, k, v in _unsaid(a, b)]
     return tuple(grave), tuple(notes)
 

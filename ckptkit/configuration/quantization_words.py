@@ -38,7 +38,7 @@ _MADE = frozenset((
     "calibration", "n_samples", "calib_data", "apply_clip", "duo_scaling", "max_seq_len", "offload_state",
 ))  # fmt: skip
 _GROUP = frozenset(("format", "targets", "weights"))  # of config_groups
-_EMPTY = (None, False, {}, [], "", "none", "None")
+_EMPTY: tuple[object, ...] = (None, False, {}, [], "", "none", "None")
 _RUN = {
     "activation_scheme": "activations are quantised ({})",
     "input_activations": "activations are quantised ({})",

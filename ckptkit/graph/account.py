@@ -306,7 +306,7 @@ def _keys(subject: Subject) -> Iterator[Entry]:
             yield Entry("key", str(key), "unexplained", "no table of the architecture has it")
         elif ".derived." not in key:
             yield Entry("key", str(key), "stray" if no_effect(key, value) else "used")
-    for key in unknown.keys() - said.keys():
+    for key in [k for k in unknown if k not in said and k.partition(".")[0] in said]:
         yield Entry("key", key, "unexplained", "a word that nothing here reads")
 
 
