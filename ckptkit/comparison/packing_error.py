@@ -34,8 +34,8 @@ WORSE = 3  # a block whose error has so many times the original's own sum of squ
 
 class Steps(NamedTuple):
     """The error of one packed weight in steps. `beyond` is the share of elements off by more than rounding gives, `usual` the median over
-    runs of their means; `off` are the runs far above it or worse than zeros, `place` the rows and columns that hold these (first, last), `worst` the row, first
-    column and mean of the worst run."""
+    runs of their means; `off` are the runs far above it or worse than zeros, `place` the rows and columns that hold these (first, last),
+    `worst` the row, first column and mean of the worst run."""
 
     packing: str
     largest: float

@@ -1,11 +1,12 @@
 """Which words of a configuration say how weights are packed, which say what is done besides when the model runs, and which nobody knows.
 
-Policy: a word of the weights is read by the packing, or the tensors show what it says. A word of run time (activations that are quantised as
-they come, a cache of keys in 8 bits) says nothing of the weights: two checkpoints are compared on their decoded weights, and it is said.
-What is neither may change the model: a rotation, a bit width for some modules. It stays unexplained.
+Policy: a word of the weights is read by the packing, or the tensors show what it says. A word of run time (activations that are
+quantised as they come, a cache of keys in 8 bits) says nothing of the weights: two checkpoints are compared on their decoded weights, and
+it is said. What is neither may change the model: a rotation, a bit width for some modules. It stays unexplained.
 
-Sources: transformers `utils/quantization_config.py`, compressed-tensors `quant_config.py`, `quant_args.py` and `quant_scheme.py`, AutoGPTQ's
-and GPTQModel's `quantize_config.json`, AutoAWQ `_config.py`, AutoRound `export`, ModelOpt `hf_quant_config.json`, mlx-lm `utils.py`.
+Sources: transformers `utils/quantization_config.py`, compressed-tensors `quant_config.py`, `quant_args.py` and `quant_scheme.py`,
+AutoGPTQ's and GPTQModel's `quantize_config.json`, AutoAWQ `_config.py`, AutoRound `export`, ModelOpt `hf_quant_config.json`, mlx-lm
+`utils.py`.
 """
 
 from __future__ import annotations

@@ -98,8 +98,9 @@ def _in_order(values: Array) -> Array:
 
 def in_steps(rule: Ruler, original: Array, packed: Array, unit: Array, lost: Array | float) -> tuple[Array, Array]:
     """(|original - packed| in steps, what rounding may be off), float32: a step is the distance, towards the original, from the
-    packed value to the packing's next one. `lost` is what a product loses in the type in which it is computed, and a scale that is rounded itself,
-    relative; beyond its last value a packing is off by as much as its scales are coarse, which is let pass up to a step."""
+    packed value to the packing's next one. `lost` is what a product loses in the type in which it is computed, and a scale that is
+    rounded itself, relative; beyond its last value a packing is off by as much as its scales are coarse, which is let pass up to a
+    step."""
     import numpy as np
 
     with np.errstate(all="ignore"):

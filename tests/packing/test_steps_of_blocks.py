@@ -59,6 +59,9 @@ def test_what_llama_cpp_makes_is_what_rounding_gives(tmp_path: Path) -> None:
             assert s is None
             continue
         assert s is not None and s.packing == kind, name
+        if kind == "IQ1_M":  # one run of three values alone, which its own choice of entries serves worse than zeros would
+            assert s.beyond == 0 and s.off <= 1
+            continue
         outliers = kind.startswith(("IQ2", "IQ3"))  # beside which its entries are chosen for the outlier alone
         assert s.is_rounding or (outliers and s.beyond < 0.1), (name, s)
         assert not s.is_damage, (name, s)

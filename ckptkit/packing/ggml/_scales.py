@@ -7,6 +7,8 @@ indices and signs are cleared, so that every entry is the first one. Q1_0 has no
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..._typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -69,18 +71,16 @@ SHIFTED = {"Q4_1": 15, "Q5_1": 31, "Q2_K": 3, "Q4_K": 15, "Q5_K": 31}  # whose c
 _TINY = 2.0**-24  # the smallest half-precision number
 
 
-def unit(name: str, raw: Array) -> tuple[Array, Array]:
+def unit(name: str, raw: Array, decode: Callable[[str, Array], Array]) -> tuple[Array, Array]:
     """(n, bytes of a block) -> twice (n, elements of a block), float32: the scale of each element, and what it may be off by rounding,
     relative. Where a scale is zero, since the true one is too small for the type, the step is the largest value that the smallest scale
-    gives: what rounds to nothing is less than half of it."""
+    gives: what rounds to nothing is less than half of it. `decode`: what decodes blocks of a type."""
     import numpy as np
-
-    from . import decode_blocks
 
     how = SCALES[name]
     with np.errstate(all="ignore"):
-        top = decode_blocks(name, _set(raw, how.codes, how.word))
-        out: Array = (top if how.least is None else top - decode_blocks(name, _set(raw, how.least, None))) / np.float32(how.entry)
+        top = decode(name, _set(raw, how.codes, how.word))
+        out: Array = (top if how.least is None else top - decode(name, _set(raw, how.least, None))) / np.float32(how.entry)
         size = np.abs(out)
         if name == "NVFP4":
             return np.where(size > 0, out, np.float32(6 * how.grain)), np.full(size.shape, 1 / 16, np.float32)
@@ -88,7 +88,8 @@ def unit(name: str, raw: Array) -> tuple[Array, Array]:
             return out, np.zeros_like(size)
         whole = np.abs(_whole(name, how, raw))
         inexact = np.maximum(np.float32(2.0**-11), np.float32(_TINY / 2) / whole)
-        smallest = np.where(whole > 0, whole * np.float32(how.grain or 1), np.float32(_TINY * (how.most + how.grain / 2 if how.most else 1)))
+        tiny = np.float32(_TINY * (how.most + how.grain / 2 if how.most else 1))
+        smallest = np.where(whole > 0, whole * np.float32(how.grain or 1), tiny)
         levels = SHIFTED.get(name) or float(np.abs(grid(name)).max())  # type: ignore[arg-type]
         coarse = np.where(size > 0, inexact + np.float32(how.grain / 2) * whole / size, np.float32(0))
         return np.where(size > 0, out, smallest * np.float32(levels)).astype(np.float32), coarse.astype(np.float32)
