@@ -199,16 +199,18 @@ def waves(requests: list[Request]) -> int:
     return count
 
 
-def fill(folder: Path, prefix: str) -> str:
+def fill(folder: Path, prefix: str, bucket: str = f"s3://{BUCKET}") -> str:
     """Put a folder's files, or one file, into the bucket; their address."""
-    import boto3
+    import obstore
 
-    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1")
+    from ckptkit.store.trees import tree_of
+
+    store = tree_of(bucket)[0].store  # type: ignore[attr-defined]
     files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
     for f in files:
         name = f.name if folder.is_file() else f.relative_to(folder).as_posix()
-        client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}", Body=f.read_bytes())
-    return f"s3://{BUCKET}/{prefix}"
+        obstore.put(store, f"{prefix}/{name}", f.read_bytes(), use_multipart=False)
+    return f"{bucket}/{prefix}"
 
 
 def _span(text: str, size: int) -> tuple[int, int] | None:
@@ -217,8 +219,8 @@ def _span(text: str, size: int) -> tuple[int, int] | None:
 
 
 @contextmanager
-def web(folder: Path, *, ranges: bool = True, page: bytes = b"") -> Iterator[str]:
-    """The files below `folder`, with ETag, If-Match and ranges, and no listings; `page`: this HTML for whatever is asked for."""
+def web(folder: Path, *, ranges: bool = True, page: bytes = b"", listing: bool = False) -> Iterator[str]:
+    """The files below `folder`, with ETag, If-Match and ranges, and WebDAV's listings if told; `page`: this HTML for all that is asked."""
 
     class Handler(_Handler):
         def do_GET(self) -> None:
@@ -239,10 +241,31 @@ def web(folder: Path, *, ranges: bool = True, page: bytes = b"") -> Iterator[str
             span = _span(self.headers.get("Range", ""), len(data)) if ranges else None
             self.give(data, span, **about)
 
+        def do_PROPFIND(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            base = folder / unquote(urlparse(self.path).path).strip("/")
+            if not listing or not base.is_dir():
+                self.reply(404 if listing else 405)
+                return
+            said = "".join(_described(folder, f) for f in [base, *sorted(base.iterdir())])
+            body = f'<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">{said}</D:multistatus>'.encode()
+            self.reply(207, body, Content_Type="application/xml")
+
         do_HEAD = do_GET
 
     with running(Handler) as address:
         yield address
+
+
+def _described(root: Path, f: Path) -> str:
+    """One file or folder as WebDAV describes it (RFC 4918, 9.1)."""
+    kind = "<D:collection/>" if f.is_dir() else ""
+    about = f"<D:resourcetype>{kind}</D:resourcetype><D:getlastmodified>Mon, 01 Jan 2024 00:00:00 GMT</D:getlastmodified>"
+    if not kind:
+        about += f"<D:getcontentlength>{f.stat().st_size}</D:getcontentlength>"
+    href = "/" + "/".join(p for p in f.relative_to(root).parts) + ("/" if kind and f != root else "")
+    status = "<D:status>HTTP/1.1 200 OK</D:status>"
+    return f"<D:response><D:href>{href}</D:href><D:propstat><D:prop>{about}</D:prop>{status}</D:propstat></D:response>"
 
 
 @contextmanager
