@@ -89,7 +89,7 @@ def is_computed(s: Subject, stored: str, row: Row, made: dict[object, object]) -
 
 
 def _by_bytes(s: Subject, stored: str, how: str) -> bool | None:
-    """The same of what nearly all old checkpoints hold (position_ids, a row of zeros), without numpy, whose import takes longer than copying
+    """The same of what nearly all old checkpoints hold (position_ids, zeros), without numpy, whose import takes longer than copying
     a small model; None where it takes numpy to tell."""
     t = s.checkpoint.tensors[stored]
     code = {"I64": "q", "I32": "i"}.get(t.spec.dtype, "")
