@@ -96,8 +96,9 @@ def cases(quick: bool) -> list[Case]:
     for b, kind in [(sizes[-1], "24-layer BERT" if not quick else "small BERT"), ("", "20,000 tensors")]:
         for form in forms:
             data = f"bert-{b}-{form}" if b else f"small-{form}"
+            limit = 5 if b else 15 if form == "torch" else 10
             out.append(
-                Case(f"inspect {kind}, {form}", "inspect", data, "", 5 if b else 15 if form == "torch" else 10, (), (f"list_{form}",), 25 if b else 0, "inspect")
+                Case(f"inspect {kind}, {form}", "inspect", data, "", limit, (), (f"list_{form}",), 25 if b else 0, "inspect")
             )
     for form, what in {
         "object": "object checkpoint",
