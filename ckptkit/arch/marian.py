@@ -27,7 +27,8 @@ OTHER: dict[str, tuple[str, str | tuple[str, ...]]] = {
     "final_logits_bias": ("final_logits_bias", ("target_head.bias", "1 decoder_vocab")),
 }
 # what its class would else take for the first token of a translation, and let it end without
-ALSO = {**SHARED.config.also, "decoder_start_token_id": lambda values: values.get("pad"), "forced_eos_token_id": lambda values: values["eos"]}
+ENDS = {"decoder_start_token_id": lambda values: values.get("pad"), "forced_eos_token_id": lambda values: values.get("eos")}
+ALSO = {**SHARED.config.also, **ENDS}
 SHARED = SHARED._replace(config=SHARED.config._replace(also=ALSO))
 APART = SHARED._replace(
     name="hf_apart",

@@ -1,4 +1,4 @@
-"""Marian's own .npz, put together here out of a model of transformers by the map of its conversion script (convert_marian_to_pytorch.py)."""
+"""Marian's own .npz, put together here of a model of transformers by the map of its script (convert_marian_to_pytorch.py)."""
 
 from __future__ import annotations
 

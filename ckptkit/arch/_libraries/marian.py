@@ -26,9 +26,11 @@ SAID: Mapping[str, object] = {
 }  # fmt: skip
 # of what is no transformer, or of its training
 IDLE = (
-    "bert-class-symbol", "bert-mask-symbol", "bert-masking-fraction", "bert-sep-symbol", "bert-train-type-embeddings", "bert-type-vocab-size",
+    "bert-class-symbol", "bert-mask-symbol", "bert-masking-fraction", "bert-sep-symbol", "bert-train-type-embeddings",
+    "bert-type-vocab-size",
     "char-conv-filters-num", "char-conv-filters-widths", "char-highway", "char-stride", "dec-cell", "dim-rnn", "embedding-fix-src",
-    "embedding-fix-trg", "enc-cell", "enc-cell-depth", "enc-type", "input-types", "max-length", "original-type", "skip", "tied-embeddings-all",
+    "embedding-fix-trg", "enc-cell", "enc-cell-depth", "enc-type", "input-types", "max-length", "original-type", "skip",
+    "tied-embeddings-all",
     "transformer-aan-activation", "transformer-dim-aan", "transformer-guided-alignment-layer", "transformer-depth-scaling", "version",
     "lemma-dim-emb", "output-omit-bias", "ulr", "ulr-dropout", "ulr-keys-vectors", "ulr-query-vectors", "ulr-softmax-temperature",
     "ulr-trainable-transformation", "factors-combine", "factors-dim-emb", "lemma-dependency", "transformer-pool", "no-bos", "no-eos",
@@ -106,7 +108,8 @@ def own(hf: Dialect, modules: Mapping[str, Module]) -> Dialect:
         config=ConfigForm(
             filename="",
             keys={
-                "vocab": "vocab", PAD: Key("pad", required=False), "dim-emb": "hidden", "enc-depth": "layers", "dec-depth": "decoder_layers",
+                "vocab": "vocab", PAD: Key("pad", required=False), "dim-emb": "hidden", "enc-depth": "layers",
+                "dec-depth": "decoder_layers",
                 "transformer-heads": Key("heads", more=("decoder_heads",)),
                 "transformer-dim-ffn": Key("intermediate", more=("decoder_intermediate",)),
                 "transformer-ffn-activation": Key("activation", words={"swish": "silu", "relu": "relu", "gelu": "gelu"}),
