@@ -100,9 +100,10 @@ def seaweedfs(folder: Path, hook: servers.Hook | None = None, *, proxy: bool = T
                     raise
                 time.sleep(1)
         words = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
-        with servers.counting(direct, hook) as (address, requests):
-            with servers.environment(AWS_ENDPOINT_URL=address if proxy else direct, **words):
-                yield requests
+        with ExitStack() as stack:
+            address, requests = stack.enter_context(servers.counting(direct, hook))
+            stack.enter_context(servers.environment(AWS_ENDPOINT_URL=address if proxy else direct, **words))
+            yield requests
 
 
 @contextmanager
