@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 import ckptkit
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "fixtures" / "gguf").glob("*.json"))
-ROUNDED = ("gemma", "gemma2", "nemotron")  # whose norms a GGUF file holds with one added
+TILED = ("qwen3_5", "qwen3_5_moe")
+ROUNDED = ("gemma", "gemma2", "nemotron", "qwen3_next", *TILED)  # whose norms a GGUF file holds with one added
 # what a configuration read from a file of llama.cpp's must say as the model's own does
 SAME = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "rms_norm_eps",
@@ -37,6 +38,7 @@ LOST = {  # what no key says, and the model's code takes otherwise where it is n
     "gpt_neox": {"num_key_value_heads"}, "granitemoehybrid": {"layer_types"}, "minicpm3": {"num_key_value_heads"}, "mamba": ALONE,
     "t5_gated": {*ALONE, "intermediate_size"},
     "mt5": {*ALONE, "intermediate_size"}, "falcon_mamba": ALONE,
+    "qwen3_5_moe": {"intermediate_size"},  # which no layer of it has
     "mamba2": {*ALONE, "intermediate_size"}, "lfm2": {"intermediate_size"},
 }  # fmt: skip
 WRITTEN = {"lfm2": {"tie_word_embeddings": "tie_embedding"}}  # where a family has a word of its own for one of SAME
@@ -84,6 +86,8 @@ def test_tensors_and_keys_are_those_of_llama_cpp(path: Path, tmp_path: Path) -> 
     for n in decays:  # an exponential, whose last bit is the mathematical library's
         logarithm = next(x for k, x in before.items() if f".{n.split('.')[1]}." in k and k.endswith("A_log"))
         assert list(written[n].shape) == case["gguf"][n][1]
+        if path.stem in TILED:  # the firsts of the heads that share a key come first
+            logarithm = logarithm.reshape(case["config"]["linear_num_key_heads"], -1).T.reshape(-1)
         np.testing.assert_allclose(written[n].reshape(logarithm.shape), -np.exp(logarithm.astype(np.float64)), rtol=1.2e-7)
     keys = gguf_files.keys(target)
     assert {k: keys.get(k) for k in case["keys"]} == case["keys"]

@@ -25,7 +25,7 @@ FLOATS = (
     "attn_logit_softcapping", "final_logit_softcapping", "expert_weights_scale", "clamp_kqv", "max_alibi_bias", "alpha_n", "alpha_p",
     "beta", "eps", "group_norm_epsilon",
 )  # fmt: skip
-FLAGS = ("causal", "use_parallel_residual", "expert_weights_norm", "dt_b_c_rms", "sliding_window_pattern", "finetuned")
+FLAGS = ("causal", "use_parallel_residual", "expert_weights_norm", "dt_b_c_rms", "sliding_window_pattern", "finetuned", "recurrent_layers")
 # what llama.cpp calls an architecture -> (what it is here, transformers' class)
 MODELS: Mapping[str, tuple[str, str]] = {
     "gpt2": ("gpt2", "GPT2LMHeadModel"),
@@ -90,6 +90,7 @@ PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4
 BY_HEADS: Mapping[str, tuple[str, str]] = {
     "granitehybrid": ("attention", "mamba")
 }  # what layers are that have heads of keys, and that do not
+DELTA = ("qwen3next", "qwen35", "qwen35moe")  # which have linear attention in the layers that a key lists
 LARGEST: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}  # layers of the model whose scores are divided by another number
 SIGMOID = 2  # llama.cpp's number of the function that weights experts (expert_gating_func)
 
@@ -158,6 +159,10 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
         out["kv_heads"] = max(each)
         attends, other = BY_HEADS.get(name, ("full_attention", "conv"))
         out["layer_types"] = [attends if n else other for n in each]
+    linear, step = of.get("attention.recurrent_layers"), of.get("full_attention_interval", 4)
+    if name in DELTA and isinstance(layers, int) and 0 < layers < 4096 and isinstance(step, int) and step > 0:
+        kinds = linear if isinstance(linear, list) and len(linear) >= layers else [(i + 1) % step != 0 for i in range(layers)]
+        out["layer_types"] = ["linear_attention" if k else "full_attention" for k in kinds[:layers]]
     if name == "granitehybrid":
         out["position_embedding_type"] = "nope" if of.get("rope.scaling.finetuned") is False else "rope"
     return {k: v for k, v in out.items() if v is not None}
