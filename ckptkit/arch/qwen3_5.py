@@ -22,5 +22,6 @@ HF = hf(
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "qwen3_5", "Qwen3.5", MODULES, HF, hybrid("qwen35", MODULES, attends, tiled=True, sparse=False), names=("qwen3_5_text",), kinds=KINDS, relations=DELTA_SIZES, traits=partly(mixer="delta")
-)
+    "qwen3_5", "Qwen3.5", MODULES, HF, hybrid("qwen35", MODULES, attends, tiled=True, sparse=False),
+    names=("qwen3_5_text",), kinds=KINDS, relations=DELTA_SIZES, traits=partly(mixer="delta"),
+)  # fmt: skip
