@@ -197,5 +197,5 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     records = [Record(*r) for r in cast("list[list[Any]]", layout.state["records"])]
     names, heads = cast("list[str]", layout.state["names"]), cast("list[list[int]]", layout.state["heads"])
     sums = [combine(crc, crcs.get(name, 0), layout.slots[name].length) for name, (crc, _) in zip(names, heads, strict=True)]
-    parts = [Part(0, r.start + r.size, descriptor(r, crc)) for r, crc in zip(records, sums, strict=True)]
-    return (*parts, Part(0, records[-1].end if records else 0, directory(records, sums)))
+    parts = [Part(0, r.start + r.size, descriptor(r, crc), frozenset((n,))) for r, crc, n in zip(records, sums, names, strict=True)]
+    return (*parts, Part(0, records[-1].end if records else 0, directory(records, sums), frozenset(names)))

@@ -1,58 +1,79 @@
-"""A run whose units are done by whatever has `submit`, such as an executor of concurrent.futures (processes of their own, by spawn).
-
-Policy: what travels is the place of the target, the number of a unit and its receipt. The plan lies with the run's notes, and each
-process reads it once. A worker that dies takes its unit with it, and begun again the run takes up all others.
-"""
+"""Engines that have `submit`, such as executors of concurrent.futures: processes of this machine, Dask's, mpi4py's, your own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 from .._typing import Any, Protocol
-from ..findings import Finding
-from ..plan.values import Plan
-from ..store.below import tree_at
-from .receipts import Receipt, receipt_of
-from .run import Run, begin, commit, do, done, left, load_plan, place_of, save_plan
-from .units import UNIT
+from ..errors import UsageError, with_extra
+from .engines import Engine, answers, died
+
+TRIES = 4  # workers that a piece of work may cost
 
 
 class Executor(Protocol):
-    """What is needed of an executor."""
+    """What is needed of an executor: a future with `result` and `cancel`."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any: ...
 
 
-def run_on(plan: Plan, executor: Executor, *, overwrite: bool = False, unit: int = UNIT, on_overflow: str = "error") -> tuple[Finding, ...]:
-    """Carry out `plan` on `executor`; its target is an address, or a folder that all workers see. Raises what a worker raised."""
-    run = begin(plan, overwrite=overwrite, unit=unit, on_overflow=on_overflow)
-    if run.committed:
-        return commit(run, {})
-    note = run.note("plan.json")
-    run.tree.put(note, save_plan(plan))
-    have = done(run)
-    folder, _ = place_of(plan)
-    coming = [executor.submit(do_one, folder, note, u.file, u.number, unit, on_overflow) for u in left(run, have)]
-    for future in coming:
-        receipt = receipt_of(future.result())
-        have[receipt.unit] = receipt
-    return commit(run, have)
+def on_executor(executor: Executor) -> Engine:
+    """The engine of an executor. Where a worker's death ends it (a pool of processes), what is done is taken up by the next run."""
+
+    def spread(do: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        futures = [executor.submit(do, x) for x in items]
+        try:
+            yield from (f.result() for f in (as_completed(futures) if isinstance(executor, ThreadPoolExecutor) else futures))
+        finally:
+            for f in futures:
+                f.cancel()
+
+    return spread
 
 
-def do_one(folder: str, note: str, file: int, number: int, unit: int, on_overflow: str) -> dict[str, object]:
-    """Do one unit of the run whose plan is the note at a place; its receipt as plain data. Called in the worker."""
-    run = _run(folder, note, unit, on_overflow)
-    receipt: Receipt = do(run, next(u for u in run.units if (u.file, u.number) == (file, number)))
-    return receipt.to_json()
+@contextmanager
+def processes(count: int) -> Iterator[Engine]:
+    """`count` processes of this machine (spawned: a store is not read after a fork). One that dies is replaced, and costs its item."""
+    import multiprocessing
+    from queue import SimpleQueue
+
+    spawn = multiprocessing.get_context("spawn")
+    free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+
+    def one(do: Callable[[Any], Any], item: Any) -> Any:
+        for _ in range(TRIES):
+            pool = free.get()
+            try:
+                return pool.submit(do, item).result()
+            except BrokenProcessPool:
+                pool = ProcessPoolExecutor(1, spawn)
+            finally:
+                free.put(pool)
+        raise died("a process", TRIES)
+
+    with ThreadPoolExecutor(count) as threads:
+        for _ in range(count):
+            free.put(ProcessPoolExecutor(1, spawn))
+        try:
+            yield lambda do, items: on_executor(threads)(lambda x: one(do, x), items)
+        finally:
+            for _ in range(count):
+                free.get().shutdown(cancel_futures=True)
 
 
-@lru_cache(4)
-def _run(folder: str, note: str, unit: int, on_overflow: str) -> Run:
-    """The run as this process knows it."""
-    blob = tree_at(folder).blob(note)
+@contextmanager
+def dask(address: str) -> Iterator[Engine]:
+    """The workers of Dask's scheduler at HOST:PORT. Raises UsageError."""
     try:
-        plan = load_plan(blob.pread(blob.size, 0))
-    finally:
-        blob.close()
-    return begin(plan, overwrite=True, unit=unit, on_overflow=on_overflow)
+        from distributed import Client, KilledWorker
+    except ImportError:
+        raise UsageError("--on dask needs distributed, which is not installed", hint=with_extra("dask")) from None
+    answers(address, "scheduler of Dask")
+    with Client(f"tcp://{address}", timeout=30) as client:
+        try:  # pure=False: equal calls are not one call
+            yield on_executor(client.get_executor(pure=False, retries=TRIES))
+        except KilledWorker:
+            raise died("a worker", TRIES) from None

@@ -28,6 +28,7 @@ class LocalTree:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self.mode = 0o666  # the most that what is written may permit
 
     def _path(self, name: str) -> str:
         if any(p in ("", ".", "..") for p in name.split("/")) and name:
@@ -90,6 +91,7 @@ class LocalTree:
                 f.write(data)
                 f.flush()
                 os.fsync(f.fileno())
+                self.restrict(f.fileno())
             try:
                 if only_if == ABSENT:
                     os.link(beside, path)
@@ -109,11 +111,26 @@ class LocalTree:
         return found.tag if found is not None else ""
 
     def delete(self, name: str) -> None:
-        """Remove a file."""
+        """Remove a file, and the folders below the root that are empty then: a store has none."""
+        path = self._path(name)
         try:
-            os.unlink(self._path(name))
+            os.unlink(path)
         except FileNotFoundError:
             return
+        self.prune(os.path.dirname(path))
+
+    def prune(self, folder: str) -> None:
+        """Remove empty folders from `folder` up to the root, which stays."""
+        while folder.startswith(self.root + os.sep):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                return
+            folder = os.path.dirname(folder)
+
+    def restrict(self, fd: int) -> None:
+        """Take from a file what `mode` does not permit."""
+        os.fchmod(fd, os.fstat(fd).st_mode & self.mode)
 
     def sink(self, name: str) -> LocalSink:
         """Where a file is written in parts."""
@@ -157,6 +174,7 @@ class LocalSink:
         path = os.path.join(self._folder(upload), str(number))
         beside = f"{path}.{secrets.token_hex(6)}"
         with open(beside, "xb") as f:
+            self._tree.restrict(f.fileno())
             f.write(data)
         os.replace(beside, path)
         return self.parts(upload)[number][0]
@@ -174,13 +192,16 @@ class LocalSink:
     def commit(self, upload: Mapping[str, str], tags: Mapping[int, str], *, only_if: str | None = None) -> str:
         """Make the file of its parts; its tag."""
         folder, there = self._folder(upload), self.parts(upload)
-        lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
+        whole = os.path.join(folder, "whole")
         path = self._tree.label(self.name)
+        if os.path.exists(whole) and os.path.exists(path) and os.path.samefile(whole, path):  # who committed it died before the end
+            return self._committed(folder)
+        lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
         if lost:
             raise CheckpointError(f"part {lost[0]} is not there as it was written", path=path, hint="begin again")
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        whole = os.path.join(folder, "whole")
         with open(whole, "wb") as out:
+            self._tree.restrict(out.fileno())
             for n in sorted(tags):
                 with open(os.path.join(folder, str(n)), "rb") as f:
                     shutil.copyfileobj(f, out, 1 << 20)
@@ -193,10 +214,15 @@ class LocalSink:
                 raise ExistsError("is there", path=path, hint="somebody else has written it meanwhile") from None
         else:
             os.replace(whole, path)
+        return self._committed(folder)
+
+    def _committed(self, folder: str) -> str:
         shutil.rmtree(folder, ignore_errors=True)
+        self._tree.prune(os.path.dirname(folder))
         found = self._tree.entry(self.name)
         return found.tag if found is not None else ""
 
     def abort(self, upload: Mapping[str, str]) -> None:
         """Throw the parts away."""
         shutil.rmtree(os.path.join(self._tree.root, PARTS, upload["id"]), ignore_errors=True)
+        self._tree.prune(os.path.join(self._tree.root, PARTS))
