@@ -10,9 +10,11 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from ..errors import CheckpointError, NotFoundError
+from ..support.files import write_error
 from .interface import ABSENT, FOLDER, Entry, Uploads
 from .paths import LocalBlob, open_blob
 from .said import ExistsError, replaced
@@ -148,6 +150,15 @@ class LocalTree:
         return out
 
 
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """What the system refuses in here is an error that names `path`."""
+    try:
+        yield
+    except OSError as e:
+        raise write_error(e, path) from None
+
+
 class LocalSink:
     """One file, written in parts."""
 
@@ -164,19 +175,26 @@ class LocalSink:
         """Start: a folder for the parts."""
         made = secrets.token_hex(12)
         folder = os.path.join(self._tree.root, PARTS, made)
-        os.makedirs(folder)
-        with open(os.path.join(folder, "name"), "x", encoding="utf-8") as f:
-            f.write(self.name)
+        with _writing(folder):
+            os.makedirs(folder)
+            with open(os.path.join(folder, "name"), "x", encoding="utf-8") as f:
+                f.write(self.name)
         return {"id": made}
 
     def part(self, upload: Mapping[str, str], number: int, data: bytes | memoryview) -> str:
         """Store one part; its tag."""
         path = os.path.join(self._folder(upload), str(number))
         beside = f"{path}.{secrets.token_hex(6)}"
-        with open(beside, "xb") as f:
-            self._tree.restrict(f.fileno())
-            f.write(data)
-        os.replace(beside, path)
+        with _writing(path):
+            try:
+                with open(beside, "xb") as f:
+                    self._tree.restrict(f.fileno())
+                    f.write(data)
+                os.replace(beside, path)
+            except OSError:
+                if os.path.lexists(beside):
+                    os.unlink(beside)
+                raise
         return self.parts(upload)[number][0]
 
     def parts(self, upload: Mapping[str, str]) -> dict[int, tuple[str, int]]:
@@ -199,10 +217,15 @@ class LocalSink:
         lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
         if lost:
             raise CheckpointError(f"part {lost[0]} is not there as it was written", path=path, hint="begin again")
+        with _writing(path):
+            return self._put(folder, whole, path, sorted(tags), only_if)
+
+    def _put(self, folder: str, whole: str, path: str, numbers: list[int], only_if: str | None) -> str:
+        """Make the file of its parts, and put it in its place."""
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(whole, "wb") as out:
             self._tree.restrict(out.fileno())
-            for n in sorted(tags):
+            for n in numbers:
                 with open(os.path.join(folder, str(n)), "rb") as f:
                     shutil.copyfileobj(f, out, 1 << 20)
             out.flush()

@@ -184,7 +184,7 @@ def _check_target(target: str, wanted: Wanted, parts: Parts, *, overwrite: bool,
         engine(parts.on)
     if parts.size and not parts.elsewhere and not store.is_url(target):
         raise UsageError("--part-size is for targets that are written in parts", path=target, hint="with --on, --plan-to, or into a store")
-    if not store.is_url(target):
+    if not store.is_url(target) and not parts.elsewhere:  # a run of other processes may be under way there
         check_target(target, single=single_file(target, wanted.container), overwrite=overwrite, inputs=())
     if check == "reference" and (store.is_url(target) or parts.elsewhere):
         raise UsageError("--check=reference reads a target on this machine", path=target, hint="convert to a folder here, and copy it")
