@@ -214,9 +214,9 @@ def test_ray_writes_the_same_while_workers_die_and_a_node_goes(source: Path, tmp
 
     os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112  of the whole machine, which others use too
     node = {"num_cpus": 1, "object_store_memory": 100 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0, "node_ip_address": "127.0.0.1"})
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0, "node_ip_address": "127.0.0.2"})
     try:
-        nodes = [cluster.add_node(**node, node_ip_address="127.0.0.1") for _ in range(2)]
+        nodes = [cluster.add_node(**node, node_ip_address="127.0.0.2") for _ in range(2)]
         ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(
             [str(oracles.ROOT), str(oracles.ROOT / "tests")])}})  # fmt: skip
 

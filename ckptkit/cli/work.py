@@ -7,7 +7,7 @@ from . import _declare as declare
 
 @declare.command("work")
 @declare.argument("plan", metavar="PLAN")
-@declare.option("--of", "count", type=declare.IntRange(1), metavar="N", help="How many workers there are, where the scheduler does not say it.")
+@declare.option("--of", "count", type=declare.IntRange(1), metavar="N", help="How many workers there are, where no variable says it.")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Parts in memory at once.  [default: 3]")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
 def command(plan: str, count: int | None, jobs: int | None, quiet: bool) -> int:

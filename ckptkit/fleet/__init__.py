@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from .committing import commit
     from .driver import carry_out, run_on
     from .elsewhere import finish, plan_to, run_at, work
-    from .engines import Engine, engine
+    from .engines import engine
     from .executor import on_executor
+    from .interface import Engine
     from .receipts import Receipt, fold
     from .run import Run, begin, do, done, join, left, ready
     from .units import Unit, cut
 
 _WHERE = {
-    "Engine": "engines", "Receipt": "receipts", "Run": "run", "Share": "array", "Unit": "units", "begin": "run", "carry_out": "driver",
+    "Engine": "interface", "Receipt": "receipts", "Run": "run", "Share": "array", "Unit": "units", "begin": "run", "carry_out": "driver",
     "commit": "committing", "cut": "units", "do": "run", "done": "run", "engine": "engines", "finish": "elsewhere", "fold": "receipts",
     "join": "run", "left": "run", "on_executor": "executor", "plan_to": "elsewhere", "ready": "run", "run_at": "elsewhere",
     "run_on": "driver", "share_of": "array", "work": "elsewhere",

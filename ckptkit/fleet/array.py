@@ -37,7 +37,7 @@ def share_of(environment: Mapping[str, str], count: int | None = None) -> Share:
         if not total:
             raise UsageError(f"{which} is set, and nothing says how many workers there are", hint="say it: --of N")
         if not 0 <= index < total:
-            raise UsageError(f"{which} is {environment[which]}, which is none of {total} workers", hint="see --of, and the job's own settings")
+            raise UsageError(f"{which} is {environment[which]}, which is none of {total} workers", hint="see --of, and the job's settings")
         return Share(index, total)
     if count not in (None, 1):
         names = ", ".join(v[0] for v in VARIABLES)

@@ -10,7 +10,7 @@ from ..engine.run import Result
 from ..findings import Finding
 from ..plan.values import Plan
 from .committing import commit
-from .engines import Engine
+from .interface import Engine
 from .receipts import Receipt
 from .run import Run, begin, done, known, left, ready
 

@@ -1,17 +1,12 @@
-"""Engines that have `submit`, such as executors of concurrent.futures: processes of this machine, Dask's, mpi4py's, your own."""
+"""Whatever has `submit` as an engine: executors of concurrent.futures, of mpi4py, of Dask, your own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from .._typing import Any, Protocol
-from ..errors import UsageError, with_extra
-from .engines import Engine, answers, died
-
-TRIES = 4  # workers that a piece of work may cost
+from .interface import Engine
 
 
 class Executor(Protocol):
@@ -32,48 +27,3 @@ def on_executor(executor: Executor) -> Engine:
                 f.cancel()
 
     return spread
-
-
-@contextmanager
-def processes(count: int) -> Iterator[Engine]:
-    """`count` processes of this machine (spawned: a store is not read after a fork). One that dies is replaced, and costs its item."""
-    import multiprocessing
-    from queue import SimpleQueue
-
-    spawn = multiprocessing.get_context("spawn")
-    free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
-
-    def one(do: Callable[[Any], Any], item: Any) -> Any:
-        for _ in range(TRIES):
-            pool = free.get()
-            try:
-                return pool.submit(do, item).result()
-            except BrokenProcessPool:
-                pool = ProcessPoolExecutor(1, spawn)
-            finally:
-                free.put(pool)
-        raise died("a process", TRIES)
-
-    with ThreadPoolExecutor(count) as threads:
-        for _ in range(count):
-            free.put(ProcessPoolExecutor(1, spawn))
-        try:
-            yield lambda do, items: on_executor(threads)(lambda x: one(do, x), items)
-        finally:
-            for _ in range(count):
-                free.get().shutdown(cancel_futures=True)
-
-
-@contextmanager
-def dask(address: str) -> Iterator[Engine]:
-    """The workers of Dask's scheduler at HOST:PORT. Raises UsageError."""
-    try:
-        from distributed import Client, KilledWorker
-    except ImportError:
-        raise UsageError("--on dask needs distributed, which is not installed", hint=with_extra("dask")) from None
-    answers(address, "scheduler of Dask")
-    with Client(f"tcp://{address}", timeout=30) as client:
-        try:  # pure=False: equal calls are not one call
-            yield on_executor(client.get_executor(pure=False, retries=TRIES))
-        except KilledWorker:
-            raise died("a worker", TRIES) from None

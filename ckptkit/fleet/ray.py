@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from .._typing import Any
 from ..errors import CheckpointError, UsageError, with_extra
-from .engines import Engine, answers, died
+from .interface import Engine, answers, died
 
 TRIES = 8  # workers that a piece of work may cost
 

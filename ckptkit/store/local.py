@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ..errors import CheckpointError, NotFoundError
+from ..support import crc32c
 from ..support.files import write_error
 from .interface import ABSENT, FOLDER, Entry, Uploads
 from .paths import LocalBlob, open_blob
@@ -182,8 +183,9 @@ class LocalSink:
         return {"id": made}
 
     def part(self, upload: Mapping[str, str], number: int, data: bytes | memoryview) -> str:
-        """Store one part; its tag."""
-        path = os.path.join(self._folder(upload), str(number))
+        """Store one part; its tag, which is its checksum: one that is stored twice is the same."""
+        tag = f"{crc32c.function()(memoryview(data), 0):08x}-{len(data)}"
+        path = os.path.join(self._folder(upload), f"{number}-{tag}")
         beside = f"{path}.{secrets.token_hex(6)}"
         with _writing(path):
             try:
@@ -195,17 +197,18 @@ class LocalSink:
                 if os.path.lexists(beside):
                     os.unlink(beside)
                 raise
-        return self.parts(upload)[number][0]
+        return tag
 
     def parts(self, upload: Mapping[str, str]) -> dict[int, tuple[str, int]]:
-        """The parts that are there: number -> (tag, bytes)."""
+        """The parts that are there: number -> (tag, bytes). Of two that differ it is the later one."""
         folder = self._folder(upload)
-        out = {}
-        for n in sorted(os.listdir(folder)):
-            if n.isdigit():
+        found = []
+        for n in os.listdir(folder):
+            number, _, tag = n.partition("-")
+            if number.isdigit() and "." not in n:
                 s = os.stat(os.path.join(folder, n))
-                out[int(n)] = f"{s.st_mtime_ns}-{s.st_ino}", s.st_size
-        return out
+                found.append((s.st_mtime_ns, int(number), tag, s.st_size))
+        return {number: (tag, size) for _, number, tag, size in sorted(found)}
 
     def commit(self, upload: Mapping[str, str], tags: Mapping[int, str], *, only_if: str | None = None) -> str:
         """Make the file of its parts; its tag."""
@@ -218,15 +221,16 @@ class LocalSink:
         if lost:
             raise CheckpointError(f"part {lost[0]} is not there as it was written", path=path, hint="begin again")
         with _writing(path):
-            return self._put(folder, whole, path, sorted(tags), only_if)
+            return self._put(folder, path, [f"{n}-{tags[n]}" for n in sorted(tags)], only_if)
 
-    def _put(self, folder: str, whole: str, path: str, numbers: list[int], only_if: str | None) -> str:
+    def _put(self, folder: str, path: str, parts: list[str], only_if: str | None) -> str:
         """Make the file of its parts, and put it in its place."""
+        whole = os.path.join(folder, "whole")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(whole, "wb") as out:
             self._tree.restrict(out.fileno())
-            for n in numbers:
-                with open(os.path.join(folder, str(n)), "rb") as f:
+            for name in parts:
+                with open(os.path.join(folder, name), "rb") as f:
                     shutil.copyfileobj(f, out, 1 << 20)
             out.flush()
             os.fsync(out.fileno())

@@ -122,20 +122,16 @@ def convert(
     the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
     `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
     but for those that fit a glob of `keep`. `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming
-    that has them (meta, megatron). `on`: whose workers write it, in parts ("local:4", "ray", "ray://HOST:10001", "dask://HOST:8786");
-    `plan_to`: a file or an address to write the plan to, for `ckptkit work` and `finish`, and nothing else is done; `part_size`: bytes of
-    such a part. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    that has them (meta, megatron). `on`: whose workers write it, in parts of `part_size` ("local:4", "ray", "dask://HOST:8786");
+    `plan_to`: where to write the plan instead, for `ckptkit work`. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
-    from ..engine.replaceable import check_target
     from ..engine.run import run
     src, dst = os.fspath(source), os.fspath(target)
     shard, memory = _sizes(max_shard_size, max_memory, check)
+    parts = Parts(on, os.fspath(plan_to) if plan_to else None, parse_size(part_size, "part_size") or 0)
     drop, globs = groups_and_globs(drop)
-    wanted = with_container(Wanted(
-        to, container, cast_pairs(dtype, dtypes), shard, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize,
-        keep, names_only, renew, tp, pp,
-    ))  # fmt: skip
-    parts = Parts(on, None if plan_to is None else os.fspath(plan_to), parse_size(part_size, "part_size") or 0)
+    wanted = with_container(Wanted(to, container, cast_pairs(dtype, dtypes), shard, drop, drop_optimizer, init_missing, add, resize_vocab,
+                                   seed, dequantize, quantize, keep, names_only, renew, tp, pp))  # fmt: skip
     _check_target(dst, wanted, parts, overwrite=overwrite or dry_run, check=check)
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
@@ -144,19 +140,25 @@ def convert(
         if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
             refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))
-        done = Conversion(
-            planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config
-        )  # fmt: skip
+        found = (*findings, *planned.findings)
+        done = Conversion(planned.plan, planned.ledger, found, planned.contents.classes, None, planned.contents.config)
         proof = _reference(request.container.NAME) if check == "reference" else None
         if dry_run:
-            if overwrite and not store.is_url(dst):  # what would be lost is told now
-                check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
-            return done
+            return _told(done, overwrite=overwrite and not store.is_url(dst) and not parts.elsewhere)
         if store.is_url(dst) or parts.elsewhere:
             return _in_parts(done, parts, jobs, progress, overwrite=overwrite, on_overflow=on_overflow)
         result = run(planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof,
                      on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=request.container.finish)  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
+
+
+def _told(done: Conversion, *, overwrite: bool) -> Conversion:
+    """`done`; what replacing a folder here would lose is an error now."""
+    from ..engine.replaceable import check_target
+
+    if overwrite:
+        check_target(done.plan.target, single=done.plan.single, overwrite=True, inputs=(), names=done.plan.names)
+    return done
 
 
 class Parts(NamedTuple):
@@ -201,7 +203,8 @@ def _in_parts(
     words: dict[str, Any] = {"overwrite": overwrite, "unit": parts.size, "on_overflow": on_overflow}
     if parts.plan_to is not None:
         run = plan_to(done.plan, parts.plan_to, **words)
-        told = f"a plan of {len(run.units):,} unit{'s' * (len(run.units) != 1)}: `ckptkit work` does them, `ckptkit finish` makes the target of them"
+        units = f"{len(run.units):,} unit{'s' * (len(run.units) != 1)}"
+        told = f"a plan of {units}: `ckptkit work` does them, `ckptkit finish` makes the target of them"
         return done._replace(findings=(*done.findings, Finding("info", "plan", parts.plan_to, told)))
     if parts.on is None:
         result = run_in_threads(done.plan, jobs=jobs, progress=progress, **words)
