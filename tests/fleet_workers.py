@@ -10,15 +10,16 @@ from typing import Any
 
 
 class Deadly:
-    """Does units by `do`; the process dies at the first attempt at three of ten of them: before the work, or after it and before it is
-    told."""
+    """Does units by `do`, each in `seconds` at least; the process dies at the first attempt at three of ten of them: before the work, or
+    after it and before it is told."""
 
-    def __init__(self, do: Callable[[Any], Any], folder: str) -> None:
-        self.do, self.folder = do, folder
+    def __init__(self, do: Callable[[Any], Any], folder: str, seconds: float) -> None:
+        self.do, self.folder, self.seconds = do, folder, seconds
 
     def __call__(self, unit: Any) -> Any:
         first = not list(Path(self.folder).glob(f"{unit.name}.*"))
         Path(self.folder, f"{unit.name}.{os.getpid()}.{time.time_ns()}").touch()
+        time.sleep(self.seconds)
         doomed = first and unit.number % 10 in (2, 5, 8)
         if doomed and unit.number % 2:
             os._exit(9)

@@ -168,14 +168,14 @@ def test_an_executor_writes_the_bytes_that_one_process_writes_and_what_it_left_i
     assert done.bytes_written == sum(u.stop - u.start for u in run.units) - sum(u.stop - u.start for u in run.units[:had])
 
 
-def check_deaths(engine: fleet.Engine, source: Path, folder: Path) -> tuple[int, int, int]:
+def check_deaths(engine: fleet.Engine, source: Path, folder: Path, seconds: float = 0) -> tuple[int, int, int]:
     """A conversion on an engine whose workers die at 30 % of the units: (units, pieces of work, processes)."""
     convert(source, folder / "here", container="torch", force=True)
     (folder / "log").mkdir()
     plan = plan_of(source, folder / "there", container="torch", force=True)
 
     def deadly(do: Any, items: Any) -> Any:
-        return engine(Deadly(do, str(folder / "log")), items)
+        return engine(Deadly(do, str(folder / "log"), seconds), items)
 
     fleet.run_on(plan, deadly, unit=SMALL)
     assert written(folder / "there") == written(folder / "here")
@@ -201,10 +201,9 @@ def test_dask_writes_the_same_and_a_worker_that_dies_costs_a_unit(source: Path, 
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
     ) as cluster, fleet.engine(cluster.scheduler_address.replace("tcp://", "dask://")) as engine:
-        units, work, processes = check_deaths(engine, source, tmp_path)
+        units, work, processes = check_deaths(engine, source, tmp_path, 0.3)  # time to hand over what was done before
     deaths = len([n for n in range(1, units + 1) if n % 10 in (2, 5, 8)])
-    assert work - units >= deaths and processes >= deaths
-    assert work - units <= 2 * deaths  # a dying worker may have been given a second one, which is begun elsewhere
+    assert work == units + deaths and processes >= deaths
 
 
 def test_ray_writes_the_same_while_workers_die_and_a_node_goes(source: Path, tmp_path: Path) -> None:
@@ -228,9 +227,9 @@ def test_ray_writes_the_same_while_workers_die_and_a_node_goes(source: Path, tmp
                         cluster.remove_node(nodes[0], allow_graceful=False)
                     yield receipt
 
-            units, work, processes = check_deaths(losing, source, tmp_path)
+            units, work, processes = check_deaths(losing, source, tmp_path, 0.3)
     finally:
         ray.shutdown()
         cluster.shutdown()
     deaths = len([n for n in range(1, units + 1) if n % 10 in (2, 5, 8)])
-    assert units + deaths <= work <= units + deaths + 1 + deaths and processes >= deaths  # one more for the node
+    assert units + deaths <= work <= units + deaths + 1 and processes >= deaths  # and one for the node
