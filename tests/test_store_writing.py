@@ -74,7 +74,7 @@ def bucket() -> Iterator[list[servers.Request]]:
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = driver.run_in_threads
-    monkeypatch.setattr(driver, "run_in_threads", lambda plan, **words: whole(plan, unit=UNIT, **words))
+    monkeypatch.setattr(driver, "run_in_threads", lambda plan, **words: whole(plan, **{**words, "unit": UNIT}))
 
 
 def content(place: str) -> dict[str, bytes]:
