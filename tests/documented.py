@@ -120,6 +120,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("CONTRIBUTING.md", r"^python -m ckptkit.rules"): "tests/test_rules.py",
     ("CONTRIBUTING.md", r"^python scripts/(readme_tables|picture).py"): "tests/test_readme.py",
     ("CONTRIBUTING.md", r"^python scripts/index_architectures.py"): "tests/test_architecture_index.py",
+    ("CONTRIBUTING.md", r"^python scripts/index_containers.py"): "tests/containers/test_index.py",
     ("docs/ci.md", r"^```(toml|yaml|groovy)"): "tests/test_ci.py",
     ("docs/digest.md", r"^ckptkit1:"): "",  # what one looks like
     ("docs/first-steps.md", r"^git clone|^cd |^python3 -m pip install \.$"): "",
