@@ -73,8 +73,8 @@ def uncounted(schema: Any) -> list[str]:
 
 def packed(model_type: str, lab: Any, schema: Any, ignored: list[str]) -> dict[str, Any]:
     """A schema as the JSON of its file: sizes and conditions once each, rows by their numbers."""
-    import transformers
     from learning.computed import used_keys
+    from learning.observe import VERSION
 
     classes = list(schema.classes)
     dims: list[Any] = []
@@ -99,18 +99,32 @@ def packed(model_type: str, lab: Any, schema: Any, ignored: list[str]) -> dict[s
     aliases = {a: k for a, k in lab.aliases.items() if k in keys}
     return {
         "model_type": model_type,
-        "library": f"transformers {transformers.__version__}",
+        "library": lab.library or VERSION,
         "classes": schema.classes,
         "places": {node: [p.count, p.first] for node, p in schema.places.items()},
         "defaults": {k: lab.defaults.get(k) for k in keys if k not in schema.derived and (k in lab.defaults or k not in TOLD)},
         "derived": {k: v for k, v in schema.derived.items() if v},
         "aliases": aliases,
+        **({"spread": lab.spread} if lab.spread else {}),
+        **({"words": _words(lab, keys)} if lab.further else {}),
+        **({"fixed": lab.fixed} if lab.fixed else {}),
         "parts": {k: {**v, "at": _relative(v["at"], schema.classes[lab.principal.__name__])} for k, v in lab.parts.items()},
         "ignored": ignored,
         "dims": dims,
         "whens": whens,
         "rows": rows,
     }
+
+
+def _words(lab: Any, keys: list[str]) -> dict[str, list[str]]:
+    """The words that the samples have of each key: of others nothing is known."""
+    found: dict[str, set[str]] = {}
+    for s in lab.samples:
+        for k in dict.fromkeys([*keys, *(k for k in s.env if k.endswith(("block_type", "block_types")))]):
+            value = s.env.get(k)
+            words = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+            found.setdefault(k, set()).update(w for w in words if isinstance(w, str))
+    return {k: sorted(w) for k, w in sorted(found.items()) if w}
 
 
 def _relative(name: str, prefix: str) -> str:
@@ -139,6 +153,17 @@ def to_text(data: dict[str, Any]) -> str:
 TOLD = ("*class", "num_labels")  # what no default says
 
 
+def types_of(library: str) -> list[str]:
+    """Every model type of a library."""
+    if library == "diffusers":
+        from learning.diffusers_models import models
+
+        return list(models())
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return list(CONFIG_MAPPING_NAMES)
+
+
 def file_of(model_type: str) -> Path:
     return FOLDER / f"{model_type}.json"
 
@@ -146,6 +171,7 @@ def file_of(model_type: str) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("types", nargs="*")
+    parser.add_argument("--library", choices=["transformers", "diffusers"], default="transformers", help="whose models they are")
     parser.add_argument("--index", action="store_true", help="only the index and the table")
     parser.add_argument("--seconds", type=float, default=60, help="for each model type")
     parser.add_argument("--slice", default="", help="I/N: every N-th type from the I-th on")
@@ -153,11 +179,13 @@ def main() -> None:
     parser.add_argument("--no-index", action="store_true", help="neither the index nor the table")
     args = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
+    if args.library == "diffusers":
+        from learning import diffusers_models
+
+        diffusers_models.register()
     state = FOLDER / (f"why-{args.slice.replace('/', '-')}.json" if args.slice else "why.json")
     if not args.index:
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-        types = args.types or list(CONFIG_MAPPING_NAMES)
+        types = args.types or types_of(args.library)
         if args.slice and not args.types:
             i, n = map(int, args.slice.split("/"))
             types = types[i::n]

@@ -28,7 +28,9 @@ class Part(NamedTuple):
 
 class LearnedSchema(NamedTuple):
     """What was learned of a model type. `classes`: name -> prefix, "NAME@memory" for the names in memory; `defaults` of keys, `derived`:
-    keys that are computed of others where nothing says them; `ignored`: the library's own expressions of names that it passes over."""
+    keys that are computed of others where nothing says them; `ignored`: the library's own expressions of names that it passes over;
+    `spread`: keys of which one number is that of each item of a list; `words` that were met, and keys that were left `fixed`, of diffusers'
+    models: at a configuration that says others nothing is known."""
 
     model_type: str
     library: str
@@ -40,6 +42,9 @@ class LearnedSchema(NamedTuple):
     aliases: Mapping[str, str]
     parts: Mapping[str, Part]
     ignored: tuple[str, ...]
+    spread: Mapping[str, str]
+    words: Mapping[str, Any]
+    fixed: Mapping[str, Any]
 
 
 def _read(name: str) -> Any:
@@ -82,5 +87,5 @@ def read_schema(model_type: str) -> LearnedSchema:
     return LearnedSchema(
         model_type, data["library"], data["classes"], {n: Place(*p) for n, p in data["places"].items()}, tuple(rows), data["defaults"],
         data["derived"], data["aliases"], {k: Part(p["type"], p["class"], p["at"]) for k, p in data["parts"].items()},
-        tuple(data["ignored"]),
+        tuple(data["ignored"]), data.get("spread", {}), data.get("words", {}), data.get("fixed", {}),
     )  # fmt: skip

@@ -33,6 +33,9 @@ COMPUTED = {  # how a name ends -> (its role, what is computed, or why it is no 
 }
 
 
+_NAMED_BY = {"diffusers": "_class_name"}  # library -> the key by which its configurations name a model
+
+
 class Seen(NamedTuple):
     """A stored tensor's row in the schema and the numbers of its counted places."""
 
@@ -75,12 +78,27 @@ def environment_of(schema: LearnedSchema, raw: Mapping[str, Any] | None, cls: st
     """What a configuration says, with the library's defaults; only the class where there is no configuration."""
     if raw is None:
         return {"*class": cls}
-    env = environment(raw, schema.defaults, schema.aliases)
+    env = environment(raw, schema.defaults, schema.aliases, schema.spread)
     for key, text in schema.derived.items():
         if env.get(key) is None and (n := evaluate(text, env)) is not None:
             env[key] = n
     env["*class"] = cls
     return env
+
+
+def beyond(schema: LearnedSchema, raw: Mapping[str, Any] | None) -> str:
+    """What a configuration says of which the schema knows nothing: a word that was never met, another value of a key that was left as it
+    is. "" where there is none."""
+    said = flatten(raw) if raw is not None and (schema.words or schema.fixed) else {}
+    for key, value in schema.fixed.items():
+        if said.get(key, value) != value:
+            return f"{key} {said[key]!r}"
+    for key, met in schema.words.items():
+        value = said.get(key)
+        other = [w for w in (value if isinstance(value, list) else [value]) if isinstance(w, str) and w not in met]
+        if other:
+            return f"{key} {other[0]!r}"
+    return ""
 
 
 def candidates(schema: LearnedSchema, named: str) -> list[tuple[str, str]]:
@@ -247,14 +265,14 @@ def learned_architecture(schema: LearnedSchema, found: Learned, shapes: Shapes) 
         dialects=(
             Dialect(
                 name="hf",
-                title="transformers (PyTorch)",
+                title=f"{schema.library.partition(' ')[0]} (PyTorch)",
                 style=TORCH,
                 rows=rows,
                 prefixes=(found.prefix,),
                 config=ConfigForm(
                     "config.json",
                     keys,
-                    marks={"model_type": schema.model_type},
+                    marks={_NAMED_BY.get(schema.library.partition(" ")[0], "model_type"): schema.model_type},
                 ),
                 classes=(Class(found.class_name.removesuffix(MEMORY), frozenset(m.group for m in modules.values()) - {"core"}),),
             ),
@@ -329,7 +347,7 @@ def _extra(schema: LearnedSchema, counts: Mapping[tuple[str, tuple[int, ...]], i
     stages: dict[str, int] = {}
     for (node, _), n in counts.items():
         m = re.fullmatch(r"([\w.]+)\[(@?\d+)\]", schema.places[node].count)
-        if m:
+        if m and m[1] not in schema.spread:
             name = canonical_key(m[1])
             out[name] = out.get(name, 0) + n
             stages[name] = stages.get(name, 0) + 1

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .observe import (
     CONFIG_MAPPING,
+    FURTHER,
     IDLE,
     LAYERS,
     MEMORY,
@@ -50,7 +51,11 @@ class Lab:
 
     def __init__(self, model_type: str, seconds: float = 90) -> None:
         self.model_type = model_type
-        self.config = CONFIG_MAPPING[model_type]
+        self.config = FURTHER[model_type][0] if model_type in FURTHER else CONFIG_MAPPING[model_type]
+        self.further = model_type in FURTHER
+        self.library = FURTHER[model_type][1].library if self.further else ""
+        self.fixed = FURTHER[model_type][1].fixed() if self.further else {}
+        self.spread = FURTHER[model_type][1].spread() if self.further else {}
         self.rng = random.Random(model_type)
         self.end = time.process_time() + seconds
         self.samples: list[Sample] = []
@@ -274,6 +279,11 @@ class Lab:
 
     def joint(self, cls: type[PreTrainedModel]) -> tuple[Sample, dict[str, Any]] | None:
         """A class at a configuration in which many keys differ at once."""
+        for _ in range(4 if self.further and self.rng.random() < 0.7 else 0):
+            over = FURTHER[self.model_type][1].structured(self.rng)
+            s = self.build(cls, over) if over is not None else None
+            if s is not None and over is not None:
+                return s, over
         wanted = [(p, self.rng.choice(values)) for p, values in self.relevant.items() if self.rng.random() < 0.55]
         self.rng.shuffle(wanted)
         while True:
@@ -388,6 +398,6 @@ def observe(model_type: str, seconds: float = 90) -> Lab:
         if path[-1] in ("num_attention_heads", "hidden_size", "vocab_size") or IDLE.search(path[-1]):
             lab.relevant[path] = values[:4]
     lab.find_parts()
-    for sample, over in (*tiny_samples(lab, (0, 1, 3)), *lab.joints(28, 6)):
+    for sample, over in (*tiny_samples(lab, (0, 1, 3)), *lab.joints(60 if lab.spread else 28, 6)):
         lab.keep(sample, over)
     return lab
