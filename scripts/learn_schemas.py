@@ -106,25 +106,13 @@ def packed(model_type: str, lab: Any, schema: Any, ignored: list[str]) -> dict[s
         "derived": {k: v for k, v in schema.derived.items() if v},
         "aliases": aliases,
         **({"spread": lab.spread} if lab.spread else {}),
-        **({"words": _words(lab, keys)} if lab.further else {}),
-        **({"fixed": lab.fixed} if lab.fixed else {}),
+        **(lab.known() if lab.further else {}),
         "parts": {k: {**v, "at": _relative(v["at"], schema.classes[lab.principal.__name__])} for k, v in lab.parts.items()},
         "ignored": ignored,
         "dims": dims,
         "whens": whens,
         "rows": rows,
     }
-
-
-def _words(lab: Any, keys: list[str]) -> dict[str, list[str]]:
-    """The words that the samples have of each key: of others nothing is known."""
-    found: dict[str, set[str]] = {}
-    for s in lab.samples:
-        for k in dict.fromkeys([*keys, *(k for k in s.env if k.endswith(("block_type", "block_types")))]):
-            value = s.env.get(k)
-            words = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-            found.setdefault(k, set()).update(w for w in words if isinstance(w, str))
-    return {k: sorted(w) for k, w in sorted(found.items()) if w}
 
 
 def _relative(name: str, prefix: str) -> str:

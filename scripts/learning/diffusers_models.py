@@ -28,6 +28,12 @@ NEEDED: dict[str, dict[str, Any]] = {
     "VQModel": {
         "down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3, "block_out_channels": [32, 64, 96],
     },
+    "HunyuanDiT2DModel": {"in_channels": 4, "patch_size": 2},
+    "HunyuanDiT2DControlNetModel": {"in_channels": 4, "patch_size": 2},
+    "HiDreamImageTransformer2DModel": {"patch_size": 2, "caption_channels": [4096, 4096], "llama_layers": [0, 1, 2, 3]},
+    "LuminaNextDiT2DModel": {"num_kv_heads": 8},
+    "LatteTransformer3DModel": {"in_channels": 4, "patch_size": 2, "norm_type": "ada_norm_single", "caption_channels": 64, "num_embeds_ada_norm": 1000},
+    "OmniGenTransformer2DModel": {"rope_scaling": {"long_factor": [1.0], "short_factor": [1.0], "type": "su"}},
     "Transformer2DModel": {"in_channels": 32, "num_attention_heads": 4, "attention_head_dim": 8},
     "TransformerTemporalModel": {"in_channels": 32, "num_attention_heads": 4, "attention_head_dim": 8},
 }  # fmt: skip
@@ -47,6 +53,13 @@ FIXED = (
 )  # fmt: skip
 
 
+# words that modules deeper in the library know
+WORDS = {
+    "qk_norm": ("rms_norm", "layer_norm", "rms_norm_across_heads"),
+    "activation_fn": ("gelu-approximate", "geglu", "gelu", "silu", "linear-silu"),
+    "act_fn": ("silu", "swish", "gelu", "relu", "mish"),
+    "norm_type": ("ada_norm_single", "ada_norm_zero", "ada_norm", "layer_norm"),
+}
 BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "AttnDownBlock2D")
 
 
@@ -87,7 +100,7 @@ class Builder:
         self.__name__, self.__module__, self.config_class, self.of = cls.__name__, cls.__module__, arguments, cls
         said = vars(arguments(**NEEDED.get(cls.__name__, {})))
         self.lists: set[str] = set()
-        self.words = {key: words(cls.__module__, key) for key, value in said.items() if isinstance(value, (str, list, type(None)))}
+        self.words = {key: [*words(cls.__module__, key), *WORDS.get(key, ())] for key, value in said.items() if isinstance(value, (str, list, type(None)))}
         if isinstance(said.get("down_block_types"), list):
             n = len(said["down_block_types"])
             self.lists = {k for k, v in said.items() if isinstance(v, list) and len(v) == n and k.endswith(("_types", "_out_channels"))}
@@ -99,11 +112,6 @@ class Builder:
         """The keys of the class that are spread over its blocks, where they are one number."""
         said = vars(self.config_class())
         return {k: items for k, items in SPREAD.items() if k in said and items in said}
-
-    def fixed(self) -> dict[str, Any]:
-        """The keys that are left as they are, with what they say."""
-        said = vars(self.config_class(**NEEDED.get(self.__name__, {})))
-        return {k: said[k] for k in self.config_class.FIXED if k in said}
 
     def structured(self, rng: random.Random) -> dict[str, Any] | None:
         """Arguments of another number of blocks, of kinds and widths of their own; None of a class that has no list of blocks."""
@@ -124,6 +132,9 @@ class Builder:
             if key in said:
                 several = rng.random() < 0.4 and key in SPREAD and self.__name__ in LISTS
                 out[key] = [rng.choice(spread) for _ in range(n)] if several else rng.choice(spread)
+        if "addition_embed_type" in said and rng.random() < 0.3:
+            out |= {"addition_embed_type": "text_time", "addition_time_embed_dim": rng.choice([32, 64, 256])}
+            out["projection_class_embeddings_input_dim"] = rng.choice([640, 768, 2816])
         if rng.random() < 0.6:
             return out
         for key in ("in_channels", "out_channels", "latent_channels", "num_class_embeds", "time_cond_proj_dim", "use_linear_projection", "use_quant_conv", "use_post_quant_conv"):

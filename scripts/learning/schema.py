@@ -254,7 +254,8 @@ class _Fitter:
         points = [Point(self.samples[i].env, at) for i, at in items]
         conditions = self.conditions(points, items, count)
         tried = 0
-        for bits, when in sorted(conditions.bits.items(), key=lambda bw: len(str(bw[1]))):
+        counted = count if self.lab.spread else ""  # the last of its blocks is what most depends on
+        for bits, when in sorted(conditions.bits.items(), key=lambda bw: (not counted or counted not in bw[1], len(str(bw[1])))):
             if when[0] == "not" or tried > (80 if self.lab.spread else 24):
                 continue
             one = {k: values[k] for j, k in enumerate(items) if bits >> j & 1}
