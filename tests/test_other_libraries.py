@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
+from commands import run
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
 from ckptkit.arch import is_learned, learned_schema
-from ckptkit.cli import main
 from ckptkit.graph.learned import beyond, environment_of
 from ckptkit.schema.learned import expected
 
@@ -152,29 +152,28 @@ def test_a_cousin_is_never_the_real_thing(tmp_path: Path) -> None:
     assert ckptkit.inspect(folder).architecture is None
 
 
-def test_a_whole_pipeline_is_validated_component_by_component(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_pipeline_is_validated_component_by_component(tmp_path: Path) -> None:
     folder = pipeline(tmp_path / "pipe")
-    assert main(["validate", str(folder)]) == 0
-    out = capsys.readouterr().out
-    assert "UNet2DConditionModel" in out and "AutoencoderKL" in out and "scheduler" not in out
-    assert main(["inspect", str(folder)]) == 0
-    assert "UNet2DConditionModel" in capsys.readouterr().out
+    done = run("validate", folder)
+    assert done.returncode == 0 and "UNet2DConditionModel" in done.stdout and "AutoencoderKL" in done.stdout and "scheduler" not in done.stdout
+    done = run("inspect", folder)
+    assert done.returncode == 0 and "UNet2DConditionModel" in done.stdout
     change(folder / "vae", **{"decoder.conv_in.bias": None})
-    assert main(["validate", str(folder)]) == 1
-    assert "decoder.conv_in.bias" in capsys.readouterr().out
+    done = run("validate", folder)
+    assert done.returncode == 1 and "decoder.conv_in.bias" in done.stdout
 
 
-def test_a_component_that_the_pipeline_names_and_does_not_have_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_component_that_the_pipeline_names_and_does_not_have_is_told(tmp_path: Path) -> None:
     folder = pipeline(tmp_path / "pipe")
     (folder / "unet" / FILES["unet"]).unlink()
-    assert main(["validate", str(folder)]) == 2
-    assert "unet" in capsys.readouterr().out
+    done = run("validate", folder)
+    assert done.returncode == 2 and "unet" in done.stdout
     (folder / "unet" / "config.json").unlink()
     (folder / "unet").rmdir()
-    assert main(["validate", str(folder)]) == 2
-    assert "unet" in capsys.readouterr().out
-    assert main(["inspect", str(folder)]) == 2
-    assert "UNet2DConditionModel" in capsys.readouterr().out
+    done = run("validate", folder)
+    assert done.returncode == 2 and "unet" in done.stdout
+    done = run("inspect", folder)
+    assert done.returncode == 2 and "UNet2DConditionModel" in done.stdout
 
 
 def test_a_component_of_another_class_than_the_pipeline_names_is_an_error(tmp_path: Path) -> None:
