@@ -13,7 +13,7 @@ from functools import cache
 from .._typing import Any, NamedTuple
 from ..errors import UsageError
 from ..schema.learned import LearnedRow, Place
-from ._learned_folder import LEARNED, TIMM, is_learned
+from ._learned_folder import LEARNED, TIMM, is_learned, timm_index
 
 INDEX = "_index.json"
 
@@ -65,13 +65,6 @@ def read_index() -> Mapping[str, Any]:
     return found
 
 
-@cache
-def timm_index() -> Mapping[str, str]:
-    """The architectures of timm that were learned -> the file that has them."""
-    found: Mapping[str, str] = _read(os.path.join("timm", INDEX)) or {}
-    return found
-
-
 # what timm takes besides a model's name, and what no tensor depends on
 _TIMM_ARGUMENTS = (
     "drop_rate", "drop_path_rate", "proj_drop_rate", "attn_drop_rate", "patch_drop_rate", "pos_drop_rate", "dynamic_img_size",
@@ -88,9 +81,10 @@ def _read_timm(name: str) -> LearnedSchema:
         dims = tuple([str(d) if isinstance(d, int) else d for d in shapes[shape]])
         rows.append(LearnedRow(patterns[p], dims, whens[more[0]] if more else True, frozenset(), "", len(more) > 1))
     only = {"pretrained_cfg.input_size": found["size"]} if found["size"] else {}
+    arguments = [*_TIMM_ARGUMENTS, *([] if only else ["img_size"])]
     return LearnedSchema(
         TIMM + name, data["library"], {name: ""}, {n: Place(*p) for n, p in found["places"].items()}, tuple(rows),
-        {"num_classes": found["classes"]}, {}, {}, {}, (), {}, {"model_args": [*_TIMM_ARGUMENTS, *([] if only else ["img_size"])]}, only, {},
+        {"num_classes": found["classes"]}, {}, {}, {}, (), {}, {"model_args": arguments}, only, {},
     )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
     {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"], "safety_checker": [null, null], ...}
 
-Source: diffusers' pipelines/pipeline_utils.py (`DiffusionPipeline.save_pretrained`, `from_pretrained`). Schedulers, tokenizers and processors
-are components too, and have no weights and no config.json.
+Source: diffusers' pipelines/pipeline_utils.py (`DiffusionPipeline.save_pretrained`, `from_pretrained`). Schedulers, tokenizers and
+processors are components too, and have no weights and no config.json.
 """
 
 from __future__ import annotations

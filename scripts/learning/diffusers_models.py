@@ -32,26 +32,27 @@ NEEDED: dict[str, dict[str, Any]] = {
     "HunyuanDiT2DControlNetModel": {"in_channels": 4, "patch_size": 2},
     "HiDreamImageTransformer2DModel": {"patch_size": 2, "caption_channels": [4096, 4096], "llama_layers": [0, 1, 2, 3]},
     "LuminaNextDiT2DModel": {"num_kv_heads": 8},
-    "LatteTransformer3DModel": {"in_channels": 4, "patch_size": 2, "norm_type": "ada_norm_single", "caption_channels": 64, "num_embeds_ada_norm": 1000},
+    "LatteTransformer3DModel": {
+        "in_channels": 4, "patch_size": 2, "norm_type": "ada_norm_single", "caption_channels": 64, "num_embeds_ada_norm": 1000,
+    },
     "OmniGenTransformer2DModel": {"rope_scaling": {"long_factor": [1.0], "short_factor": [1.0], "type": "su"}},
     "Transformer2DModel": {"in_channels": 32, "num_attention_heads": 4, "attention_head_dim": 8},
     "TransformerTemporalModel": {"in_channels": 32, "num_attention_heads": 4, "attention_head_dim": 8},
 }  # fmt: skip
 # keys that the library spreads over the blocks where they are one number: key -> the list of blocks
 LISTS = ("UNet2DConditionModel", "UNetMotionModel", "UNetSpatioTemporalConditionModel")  # whose keys may be lists
-SPREAD = {
-    key: "down_block_types" for key in ("layers_per_block", "transformer_layers_per_block", "cross_attention_dim", "attention_head_dim")
-}
+SPREAD = dict.fromkeys(
+    ("layers_per_block", "transformer_layers_per_block", "cross_attention_dim", "attention_head_dim"), "down_block_types"
+)
 
 # keys that only old research models set: left as they are, and where a configuration says another value its schema is not used
 FIXED = (
-    "only_cross_attention", "dual_cross_attention", "class_embeddings_concat", "attention_type", "time_embedding_type", "time_embedding_dim",
-    "mid_block_only_cross_attention", "cross_attention_norm", "reverse_transformer_layers_per_block", "resnet_time_scale_shift",
-    "resnet_skip_time_act", "class_embed_type", "encoder_hid_dim_type", "encoder_hid_dim", "downsample_type", "upsample_type",
-    "timestep_post_act", "time_embedding_act_fn", "conv_in_kernel", "conv_out_kernel", "attn_norm_num_groups", "mid_block_type",
-    "mid_block_add_attention", "add_attention", "use_motion_mid_block", "norm_num_groups", "downsample_padding",
+    "only_cross_attention", "dual_cross_attention", "class_embeddings_concat", "attention_type", "time_embedding_type",
+    "time_embedding_dim", "mid_block_only_cross_attention", "cross_attention_norm", "reverse_transformer_layers_per_block",
+    "resnet_time_scale_shift", "resnet_skip_time_act", "class_embed_type", "encoder_hid_dim_type", "encoder_hid_dim",
+    "downsample_type", "upsample_type", "timestep_post_act", "time_embedding_act_fn", "conv_in_kernel", "conv_out_kernel",
+    "attn_norm_num_groups", "mid_block_type", "mid_block_add_attention", "add_attention", "use_motion_mid_block", "norm_num_groups", "downsample_padding",
 )  # fmt: skip
-
 
 # words that modules deeper in the library know
 WORDS = {
@@ -66,6 +67,16 @@ BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "AttnDownBlock2D")
 def up(block: str) -> str:
     """The block of a decoder that goes a block of an encoder's way back."""
     return block.replace("Down", "Up").replace("Encoder", "Decoder")
+
+
+TRIED = {
+    "layers_per_block": [1, 2, 3], "transformer_layers_per_block": [1, 2, 3], "cross_attention_dim": [64, 96, 160, 224],
+    "attention_head_dim": [4, 8, 16],
+}  # fmt: skip
+BESIDES = (
+    "in_channels", "out_channels", "latent_channels", "num_class_embeds", "time_cond_proj_dim", "use_linear_projection", "use_quant_conv",
+    "use_post_quant_conv",
+)  # fmt: skip
 
 
 class Arguments:
@@ -100,7 +111,8 @@ class Builder:
         self.__name__, self.__module__, self.config_class, self.of = cls.__name__, cls.__module__, arguments, cls
         said = vars(arguments(**NEEDED.get(cls.__name__, {})))
         self.lists: set[str] = set()
-        self.words = {key: [*words(cls.__module__, key), *WORDS.get(key, ())] for key, value in said.items() if isinstance(value, (str, list, type(None)))}
+        worded = [key for key, value in said.items() if isinstance(value, (str, list, type(None)))]
+        self.words = {key: [*words(cls.__module__, key), *WORDS.get(key, ())] for key in worded}
         if isinstance(said.get("down_block_types"), list):
             n = len(said["down_block_types"])
             self.lists = {k for k, v in said.items() if isinstance(v, list) and len(v) == n and k.endswith(("_types", "_out_channels"))}
@@ -128,7 +140,7 @@ class Builder:
         for key, value in said.items():
             if key.endswith("out_channels") and isinstance(value, list) and len(value) == len(down):
                 out[key] = [32 * rng.randint(1, 9) for _ in range(n)]
-        for key, spread in (("layers_per_block", [1, 2, 3]), ("transformer_layers_per_block", [1, 2, 3]), ("cross_attention_dim", [64, 96, 160, 224]), ("attention_head_dim", [4, 8, 16])):
+        for key, spread in TRIED.items():
             if key in said:
                 several = rng.random() < 0.4 and key in SPREAD and self.__name__ in LISTS
                 out[key] = [rng.choice(spread) for _ in range(n)] if several else rng.choice(spread)
@@ -137,7 +149,7 @@ class Builder:
             out["projection_class_embeddings_input_dim"] = rng.choice([640, 768, 2816])
         if rng.random() < 0.6:
             return out
-        for key in ("in_channels", "out_channels", "latent_channels", "num_class_embeds", "time_cond_proj_dim", "use_linear_projection", "use_quant_conv", "use_post_quant_conv"):
+        for key in BESIDES:
             if key in said and rng.random() < 0.3:
                 out[key] = rng.choice([True, False]) if isinstance(said[key], bool) else rng.choice([5, 6, 8, 9, 12])
         return out
@@ -164,7 +176,8 @@ def models() -> dict[str, type]:
             cls = getattr(diffusers, name)
         except Exception:  # what needs a library that is not there
             continue
-        if isinstance(cls, type) and issubclass(cls, diffusers.ModelMixin) and cls is not diffusers.ModelMixin and hasattr(cls, "load_config"):
+        base = diffusers.ModelMixin
+        if isinstance(cls, type) and issubclass(cls, base) and cls is not base and hasattr(cls, "load_config"):
             found[name] = cls
     return found
 
@@ -172,7 +185,10 @@ def models() -> dict[str, type]:
 @cache
 def configuration(name: str) -> type[Arguments]:
     """The configuration of a class, as a type."""
-    return type(f"{name}Arguments", (Arguments,), {"model_type": name, "of": models()[name], "__module__": models()[name].__module__} | ({"FIXED": FIXED} if "down_block_types" in inspect.signature(models()[name].__init__).parameters else {}))
+    cls = models()[name]
+    blocks = "down_block_types" in inspect.signature(cls.__init__).parameters
+    said = {"model_type": name, "of": cls, "__module__": cls.__module__, "FIXED": FIXED if blocks else ()}
+    return type(f"{name}Arguments", (Arguments,), said)
 
 
 @cache

@@ -37,10 +37,13 @@ def numbers(points: Sequence[Point], name: str) -> list[int] | None:
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
-def fit_number(values: Sequence[int], columns: Mapping[str, Any], most: int = 3, *, strict: bool = False, plain: bool = False) -> str | None:
+def fit_number(
+    values: Sequence[int], columns: Mapping[str, Any], most: int = 3, *, strict: bool = False, plain: bool = False
+) -> str | None:
     """The simplest expression of `columns` (feature -> its value at each point) that is `values` at every point.
 
-    `most` products are summed (`plain`: features alone); `strict`: of features that nothing says to be the right ones, so that only simple ones count.
+    `most` products are summed (`plain`: features alone); `strict`: of features that nothing says to be the right ones, so that only
+    simple ones count.
     """
     first = values[0]
     if all(v == first for v in values):

@@ -66,6 +66,14 @@ def write_index(folder: Path) -> None:
     (folder / "_index.json").write_text("{" + text + "}\n", encoding="utf-8")
 
 
+def write_timm_index(folder: Path) -> None:
+    """Architecture -> the file that has it."""
+    files = [p for p in sorted(folder.glob("*.json")) if not p.name.startswith("_")]
+    found = {t: p.stem for p in files for t in json.loads(p.read_text(encoding="utf-8"))["types"]}
+    text = ",\n".join(f"{json.dumps(t)}:{json.dumps(m)}" for t, m in sorted(found.items()))
+    (folder / "_index.json").write_text("{" + text + "}\n", encoding="utf-8")
+
+
 def part_types(every: dict[str, dict[str, Any]]) -> tuple[set[str], int]:
     """The types of the parts whose keys a learned schema uses, and how many types the library has."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
@@ -134,15 +142,15 @@ def diffusers_text(every: dict[str, dict[str, Any]]) -> list[str]:
     return [
         "## diffusers",
         "",
-        f"From {next(iter(every.values()))['library']}, the class that a component's config.json names (`_class_name`): {len(every)} classes; "
-        f"{explained:,} of {total:,} dimensions are",
-        f"explained ({100 * explained / total:.1f} %). At a configuration that says what no sample said (a word, a kind of value, another value of "
-        "a key that was never moved) a schema is not used, and",
-        "the answer is undecided.",
+        f"From {next(iter(every.values()))['library']}, the class that a component's config.json names (`_class_name`): "
+        f"{len(every)} classes; {explained:,} of {total:,} dimensions are",
+        f"explained ({100 * explained / total:.1f} %). At a configuration that says what no sample said (a word, a kind of value, "
+        "another value of a key that was never moved)",
+        "a schema is not used, and the answer is undecided.",
         "",
-        "| class | classes | patterns of names | dimensions explained | what counts |",
-        "| --- | --- | --- | --- | --- |",
-        *lines,
+        "| class | patterns of names | dimensions explained | what counts |",
+        "| --- | --- | --- | --- |",
+        *(line.replace(f"| {t} | {t} |", f"| {t} |") for t, line in zip(sorted(every), lines, strict=True)),
         "",
     ]
 

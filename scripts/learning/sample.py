@@ -234,7 +234,7 @@ class Lab:
                     self.seen = before
 
     def known(self) -> dict[str, Any]:
-        """What is known of the keys: those that were never moved with what they say ("fixed"), the "words" and the "types" of the others."""
+        """What is known of the keys: those that were never moved, with what they say ("fixed"), "words" and "types" of the others."""
         fixed: dict[str, Any] = {}
         words: dict[str, list[str]] = {}
         types: dict[str, list[str]] = {}

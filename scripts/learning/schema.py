@@ -145,6 +145,7 @@ class _Fitter:
         self.inner |= {v for p, v in lab.stuck.items() if p not in lab.relevant}
         self.places: dict[str, Place] = {}
         self._fits: dict[object, str | None] = {}
+        self.left = 10000
         self._vectors: dict[str, tuple[Any, Any]] = {}
         self._lists: dict[str, dict[int, int]] = {}
         self._conditions: dict[object, Conditions] = {}
@@ -263,6 +264,9 @@ class _Fitter:
             if len(one) < 2 or len(two) < 2:
                 continue
             tried += 1
+            self.left -= 1
+            if self.left < 0:
+                return None
             a = self.number(one)
             if a is None:
                 continue
@@ -317,6 +321,7 @@ class _Fitter:
             rank = ranks.pop()
             items = seen if len(seen) < 1500 else dict(list(seen.items())[:: len(seen) // 1000])
             places = pattern.count("#")
+            self.left = 240 if self.lab.spread else 10000  # splits that are tried for a row
             how = (2, self.places[node_of(pattern, places - 1)].count if places else "") if self.lab.further else (1, "")
             dims = [self.split({k: shape[d] for k, (shape, _) in items.items()}, *how) for d in range(rank)]
         unexplained = sum(d is None for d in dims)

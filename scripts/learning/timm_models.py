@@ -35,9 +35,12 @@ def built(name: str, **arguments: Any) -> tuple[Shapes, set[str], Any]:
 
 
 def told(name: str) -> dict[str, Any]:
-    """What is to be said of an architecture: its default number of classes, its rows, and the one "size" of the picture that they are of."""
+    """What is to be said of an architecture: its default number of "classes", its "rows", and the one "size" of picture they are of."""
     base, buffers, model = built(name)
-    classes = int(model.num_classes)
+    default = classes = int(model.num_classes)
+    if not classes:  # without a head unless a number of classes is said
+        classes = 1000
+        base, buffers, model = built(name, num_classes=classes)
     other = built(name, num_classes=OTHER)[0]
     none = built(name, num_classes=0)[0]
     sized, only = None, None
@@ -53,16 +56,18 @@ def told(name: str) -> dict[str, Any]:
     for n, shape in base.items():
         if n not in other:
             raise LookupError(f"{n} is there at {classes} classes alone")
-        dims = [_dim(a, other[n][i], classes) if len(other[n]) == len(shape) else None for i, a in enumerate(shape)]
-        dims = [None if n in none and none[n] != shape and (len(none[n]) != len(shape) or none[n][i] != shape[i]) else d for i, d in enumerate(dims)]
-        dims = [None if sized is not None and (len(sized[n]) != len(shape) or sized[n][i] != shape[i]) else d for i, d in enumerate(dims)]
+        moved = other[n]
+        dims = [_dim(a, moved[i], classes) if len(moved) == len(shape) else None for i, a in enumerate(shape)]
+        for others in (none.get(n, shape), sized[n] if sized is not None else shape):
+            same = [len(others) == len(shape) and others[i] == a for i, a in enumerate(shape)]
+            dims = [d if s else None for d, s in zip(dims, same, strict=True)]
         rows[n] = (tuple(dims), True if n in none else ["true", "num_classes"])
     if other.keys() != base.keys():
         raise LookupError("the number of classes moves names")
     places: dict[str, list[Any]] = {}
     folded = list(fold("", [(n.split("."), *rows[n]) for n in rows], places))
     return {
-        "classes": classes, "size": only, "places": places, "rows": folded,
+        "classes": default, "size": only, "none": none, "places": places, "rows": folded,
         "buffers": sorted(buffers), "further": sorted(none.keys() - base.keys()),
     }  # fmt: skip
 
@@ -146,8 +151,7 @@ def check(name: str, found: dict[str, Any]) -> None:
 
     rows = [LearnedRow(p, d, w) for p, d, w in found["rows"]]
     places = {k: Place(*v) for k, v in found["places"].items()}
-    for classes in (5, 0):
-        have = built(name, num_classes=classes)[0]
+    for classes, have in ((5, built(name, num_classes=5)[0]), (0, found["none"])):
         said, unknown = expected(rows, places, {"num_classes": classes}, "")
         if unknown or {n[1:] for n in said} != have.keys() - set(found["further"]):
             raise LookupError(f"foretold wrongly: names at {classes} classes")
@@ -180,15 +184,6 @@ def to_text(every: dict[str, dict[str, Any]]) -> str:
     tables |= {"shapes": f"[{','.join(shapes)}]", "whens": f"[{','.join(whens)}]"}
     head = ",\n".join(f'"{k}":{v}' for k, v in tables.items())
     return "{" + head + ',\n"types":{\n' + ",\n".join(lines) + "}}\n"
-
-
-def write_index(folder: Path) -> None:
-    """Architecture -> the file that has it."""
-    found = {
-        t: p.stem for p in sorted(folder.glob("*.json")) if not p.name.startswith("_") for t in json.loads(p.read_text(encoding="utf-8"))["types"]
-    }
-    text = ",\n".join(f"{json.dumps(t)}:{json.dumps(m)}" for t, m in sorted(found.items()))
-    (folder / "_index.json").write_text("{" + text + "}\n", encoding="utf-8")
 
 
 def names() -> list[str]:
