@@ -51,7 +51,8 @@ FIXED = (
     "time_embedding_dim", "mid_block_only_cross_attention", "cross_attention_norm", "reverse_transformer_layers_per_block",
     "resnet_time_scale_shift", "resnet_skip_time_act", "class_embed_type", "encoder_hid_dim_type", "encoder_hid_dim",
     "downsample_type", "upsample_type", "timestep_post_act", "time_embedding_act_fn", "conv_in_kernel", "conv_out_kernel",
-    "attn_norm_num_groups", "mid_block_type", "mid_block_add_attention", "add_attention", "use_motion_mid_block", "norm_num_groups", "downsample_padding",
+    "attn_norm_num_groups", "mid_block_type", "mid_block_add_attention", "add_attention", "use_motion_mid_block",
+    "norm_num_groups", "downsample_padding",
 )  # fmt: skip
 
 # words that modules deeper in the library know
