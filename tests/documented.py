@@ -116,6 +116,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("README.md", r"^python3 -m pip install \.$"): "",
     ("README.md", r"_CKPTKIT_COMPLETE"): "tests/cli/test_terminal.py",
     ("CONTRIBUTING.md", r"^scripts/test.sh"): "",
+    ("CONTRIBUTING.md", r"^python benchmarks/"): "tests/test_benchmarks.py",  # minutes, on a machine that does nothing else
     ("CONTRIBUTING.md", r"^python -m ckptkit.rules"): "tests/test_rules.py",
     ("CONTRIBUTING.md", r"^python scripts/(readme_tables|picture).py"): "tests/test_readme.py",
     ("CONTRIBUTING.md", r"^python scripts/index_architectures.py"): "tests/test_architecture_index.py",
@@ -138,7 +139,7 @@ OPTIONS_OF_OTHERS = {
     *("--corpus", "--variants", "--kills", "--megabytes", "--signals"),  # of programs in tests/
     *("--generate-hashes", "--require-hashes"),  # pip's
     *("--epochs", "--model", "--rate", "--vocab", "--task", "--length", "--no-dropout"),  # of examples/
-    "--only",  # benchmarks/run.py's
+    *("--only", "--rounds", "--peer-rounds", "--no-memory", "--against"),  # benchmarks/run.py's
     "--strict",  # mkdocs'
 }
 

@@ -18,6 +18,7 @@ pytest.importorskip("moto")
 import itertools
 
 import servers
+import store_servers
 
 from ckptkit.containers import by_name, open_checkpoint
 from ckptkit.errors import CheckpointError, FindingsError, UsageError
@@ -27,7 +28,7 @@ from ckptkit.fleet.cleaning import clean
 from ckptkit.fleet.receipts import fold, receipt_of
 from ckptkit.fleet.units import cut_plan, part_of
 from ckptkit.plan.values import Plan, from_json, to_json
-from ckptkit.store import open_blob, trees, walk
+from ckptkit.store import open_blob, remote, trees, walk
 from ckptkit.store.below import tree_at
 from ckptkit.support import crc32c
 from ckptkit.tensors import TensorSpec
@@ -105,6 +106,31 @@ def test_a_store_gets_the_bytes_that_a_folder_gets(source: Path, tmp_path: Path,
     assert here.keys() == there.keys()
     assert [n for n in here if here[n] != there[n] and n != "ckptkit-ledger.json"] == []
     assert tree_at(f"s3://{servers.BUCKET}").uploads(f"made-{form}") == []
+
+
+@pytest.mark.parametrize("name", ["relayed", *sorted(store_servers.wanted() & {"seaweedfs", "azurite"})])
+def test_each_store_gets_the_bytes_that_a_folder_gets(source: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    convert(source, tmp_path / "shards", **FORMS["shards"])
+    convert(source, tmp_path / "torch", **FORMS["torch"])
+    with store_servers.started(name, tmp_path / "work") as url:
+        if name == "relayed":  # a store of which only whole objects can be written
+            monkeypatch.setattr(remote.RemoteTree, "_in_parts", lambda self, name: False)
+        for form in ("shards", "torch"):
+            convert(servers.fill(source, "source", url), f"{url}/{name}/{form}", **FORMS[form])
+            here, there = content(str(tmp_path / form)), content(f"{url}/{name}/{form}")
+            assert here.keys() == there.keys()
+            assert [n for n in here if here[n] != there[n] and n != "ckptkit-ledger.json"] == []
+            assert tree_at(f"{url}/{name}").uploads() == []
+            assert clean(f"{url}/{name}/{form}").notes == ()
+        run = fleet.begin(plan_of(source, f"{url}/{name}/left", container="safetensors"), unit=UNIT)
+        fleet.do(run, run.units[0])
+        assert [n for _, n in clean(f"{url}/{name}/left").uploads] == [1]
+        again = fleet.begin(plan_of(source, f"{url}/{name}/left", container="safetensors"), unit=UNIT)
+        assert [u.name for u in fleet.left(again, fleet.done(again))] == [u.name for u in run.units[1:]]
+        assert clean(f"{url}/{name}/left", remove=True).removed
+        found = clean(f"{url}/{name}/left")
+        assert found.uploads == () and found.notes == ()
 
 
 def test_a_single_object_and_files_of_this_machine(source: Path, tmp_path: Path, bucket: list[servers.Request]) -> None:

@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).",
 )
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
-@declare.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
+@declare.option("--max-memory", metavar="SIZE", help="Bound of all buffers together (default: 256MiB, or a quarter of what may be used).")
 @declare.option(
     "--on-overflow",
     type=declare.Choice(["error", "clip", "keep"]),
@@ -105,7 +105,7 @@ def command(
     init_missing: bool,
     resize_vocab: int | None, seed: int, drop_optimizer: bool, dequantize: bool,
     quantize: str | None, keep: tuple[str, ...], tp: int, pp: int, dry_run: bool,
-    overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str,
+    overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str | None, on_overflow: str,
     no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
@@ -151,8 +151,7 @@ def command(
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
                 add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize,
                 quantize=quantize, keep=keep, tp=tp, pp=pp,
-                max_memory=parse_size(max_memory, "--max-memory")
-                or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
+                max_memory=parse_size(max_memory, "--max-memory"), on_overflow=on_overflow, sync=not no_sync, progress=progress,
             )  # fmt: skip
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)

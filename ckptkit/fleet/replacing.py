@@ -20,16 +20,18 @@ from ..store.interface import Tree
 
 
 class Old(NamedTuple):
-    """What is there already: nothing (`fresh`); else the tag of the index that is exchanged ("": none), and what is of no use after."""
+    """What is there already: nothing (`fresh`); else the tag of the index that is exchanged ("": none), and what is of no use after.
+    `at_once`: the store exchanges all files at one instant."""
 
     fresh: bool = True
     tag: str = ""
     obsolete: tuple[str, ...] = ()
+    at_once: bool = False
 
 
 def old_of(said: Mapping[str, Any]) -> Old:
     """What the run found when it was begun, of its note."""
-    return Old(bool(said["fresh"]), str(said["tag"]), tuple(map(str, said["obsolete"])))
+    return Old(bool(said["fresh"]), str(said["tag"]), tuple(map(str, said["obsolete"])), said.get("at_once") is True)
 
 
 def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
@@ -37,7 +39,7 @@ def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
     names = set(plan.names)
     if single:
         return Old(fresh=tree.entry(single) is None) if _may(tree.entry(single) is not None, overwrite, plan.target) else Old()
-    there = {n for n, e in tree.list().items() if n != ".ckptkit"}
+    there = {n for n, e in tree.list().items() if n not in (".ckptkit", ".gitattributes")}  # which every repository of the hub has
     if not _may(bool(there), overwrite, plan.target):
         return Old()
     written = _written(tree)
@@ -46,11 +48,11 @@ def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
         what = f"holds what ckptkit has not written, and replacing it would lose that: {printable(', '.join(foreign[:6]), 300)}"
         raise UsageError(what, path=plan.target, hint="name another target")
     index = next((n for n, _ in plan.layout.files if is_index(n)), None)
-    if index is None and len(plan.layout.files) > 1:
+    if index is None and len(plan.layout.files) > 1 and not tree.at_once:
         message = f"is replaced file by file in {plan.layout.container}: a reader could see some of both"
         raise UsageError(message, path=plan.target, hint="name another target")
     entry = tree.entry(index) if index is not None else None
-    return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)))
+    return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)), tree.at_once)
 
 
 def _may(there: bool, overwrite: bool, target: str) -> bool:
@@ -76,7 +78,7 @@ def _written(tree: Tree) -> set[str]:
 def in_new_names(plan: Plan, old: Old, mark: str) -> Plan:
     """The plan whose shards have names of their own, where it takes the place of another checkpoint: in the layout, index and ledger."""
     index = next((i for i, (n, _) in enumerate(plan.layout.files) if is_index(n)), None)
-    if old.fresh or index is None:
+    if old.fresh or old.at_once or index is None:
         return plan
     new = {n: _marked(n, mark[:8]) for i, (n, _) in enumerate(plan.layout.files) if i != index}
     parts, size = [], -1

@@ -13,8 +13,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from ..errors import CheckpointError, NotFoundError
+from ..support.open_file import open_fd
 from .interface import ABSENT, FOLDER, Entry, Uploads
-from .paths import LocalBlob, open_blob
+from .local_blob import LocalBlob
 from .said import ExistsError, replaced
 
 PARTS = ".ckptkit-parts"
@@ -25,6 +26,7 @@ class LocalTree:
 
     least_part = 1
     stale = False
+    at_once = False
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
@@ -69,9 +71,8 @@ class LocalTree:
             raise NotFoundError("no such file", path=self.label(name))
         if tag is not None and tag != found.tag:
             raise replaced(self.label(name))
-        blob = open_blob(self._path(name))
-        assert isinstance(blob, LocalBlob)
-        return blob
+        path = self._path(name)
+        return LocalBlob(open_fd(path), path)
 
     def pin(self, name: str) -> object:
         """An open file stays the one that it is."""

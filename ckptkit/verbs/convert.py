@@ -64,11 +64,11 @@ def cast_pairs(dtype: str | None, dtypes: str | Mapping[str, str] | Sequence[tup
     return tuple((glob, parse_dtype(word)) for glob, word in [*([("*", dtype)] if dtype is not None else []), *pairs])
 
 
-def _sizes(max_shard_size: int | str | None, max_memory: int | str, check: bool | str) -> tuple[int | None, int]:
+def _sizes(max_shard_size: int | str | None, max_memory: int | str | None, check: bool | str) -> tuple[int | None, int | None]:
     """Both in bytes. UsageError for what is no size, or no kind of check."""
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
-    return parse_size(max_shard_size, "max_shard_size"), parse_size(max_memory, "max_memory") or 0
+    return parse_size(max_shard_size, "max_shard_size"), parse_size(max_memory, "max_memory")
 
 
 def convert(
@@ -87,7 +87,7 @@ def convert(
     force: bool = False,
     check: bool | str = True,
     jobs: int | None = None,
-    max_memory: int | str = 256 << 20,
+    max_memory: int | str | None = None,
     on_overflow: str = "error",
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,

@@ -15,7 +15,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..comparison.left_out import beyond_unlike, beyond_words, not_compared
+from ..comparison.configured import shown
+from ..comparison.left_out import beyond_unlike, beyond_words, not_compared, other_keys
 from ..comparison.pair import Difference, Level, Pair, Step
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, CheckpointError, LoadError, UndecidedError, UsageError, one_of
 from ..graph.examine import Subject, examine
@@ -139,6 +140,9 @@ def _left_out(pair: Pair) -> tuple[list[str], list[str]]:
     arch = pair.one.architecture
     if arch is not None and (names := beyond_unlike(pair.one, pair.two)):
         out.append(beyond_words(names, arch.title))
+    if arch is None or pair.two.architecture is None:  # nobody here knows what a key of theirs means
+        said = ", ".join(f"{k} (A {shown(x)}, B {shown(y)})" for k, (x, y) in list(other_keys(pair.one, pair.two).items())[:4])
+        out += [f"the configurations of an unknown architecture differ: {said}"] if said else []
     tied = [s.values.values.get("tied") if s.values is not None else None for s in (pair.one, pair.two)]
     if None not in tied and tied[0] != tied[1]:
         out.append(f"the configuration of A says that the output is tied: {tied[0]}, that of B: {tied[1]}")

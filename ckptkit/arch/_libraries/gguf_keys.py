@@ -236,11 +236,14 @@ def _typed(last: str, value: object) -> Any:
 # canonical values with which nothing is computed, in any architecture
 FREE = dict.fromkeys(("initializer_range", "attention_dropout", "dropout", "embedding_dropout", "pad", "tied", "labels"), ...)
 
+# of whom a file is, how it was made and cut; what is derived here of other keys
+ABOUT = {f"{ROOM}.{part}.*": ... for part in ("general", "split", "quantize", "imatrix", "training", DERIVED)}
+
 
 def form(name: str, keys: Mapping[str, str | Key], *, whole: Whole | None = None, **said: Mapping[str, object]) -> ConfigForm:
     """A configuration that is the file's own keys."""
     also = {f"{ROOM}.{k}": v for k, v in said.pop("also", {}).items()}
     return ConfigForm(
-        filename="", keys={f"{ROOM}.{k}": c for k, c in keys.items()}, marks={MARK: name}, reader=Reader(extras=read_keys),
+        filename="", keys={f"{ROOM}.{k}": c for k, c in keys.items()}, marks={MARK: name}, reader=Reader(extras=read_keys), usual=ABOUT,
         writer=Writer(extras=write_keys), also=also, whole=whole, **said,  # type: ignore[arg-type]
     )  # fmt: skip
