@@ -394,8 +394,15 @@ class Inside(NamedTuple):
 NOTHING = Inside()
 
 
+FOLDERS = "/"  # among MARKS: any folder within a folder
+
+
 class Container(Protocol):
-    """The shape of a container module."""
+    """The shape of a container module.
+
+    `MARKS`, where a module has them (else its SUFFIXES are): what the names of a folder have within them where `find` can find something,
+    with a line end for the beginning and the end of a name.
+    """
 
     NAME: str
     TITLE: str

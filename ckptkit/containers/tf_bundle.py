@@ -47,6 +47,7 @@ _POINTER = 1 << 16  # bytes that no pointer has, and no error of a server
 NAME = "tf"
 TITLE = "TensorFlow V2 bundle"
 SUFFIXES: tuple[str, ...] = (".index",)
+MARKS = ("\ncheckpoint\n", ".index\n")
 DEFAULT_FILE = "model.ckpt"
 WRITABLE = True
 TIES = False
