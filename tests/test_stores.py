@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
+import hub_server
 import servers
 import store_servers
 from hypothesis import given
@@ -28,8 +29,8 @@ DATA = os.urandom(300_000)
 BIG = os.urandom(12 << 20)
 
 
-WRITTEN = ["local", "s3", "relayed", *sorted(store_servers.wanted() & {"seaweedfs", "azurite"})]
-READ = ["web", "dav", "hub", *sorted(store_servers.wanted() & {"nginx", "webdav"})]
+WRITTEN = ["local", "s3", "relayed", "hub", *sorted(store_servers.wanted() & {"seaweedfs", "azurite"})]
+READ = ["web", "dav", *sorted(store_servers.wanted() & {"nginx", "webdav"})]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,11 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     work = tmp_path_factory.mktemp(request.param)
     if request.param == "local":
         yield str(work)
+        return
+    if request.param == "hub":
+        (work / "hub" / "repo").mkdir(parents=True)
+        with hub_server.hub(work / "hub", cache=work / "cache"):
+            yield "hf://owner/repo"
         return
     with store_servers.started(request.param, work) as url:
         yield url
@@ -68,15 +74,15 @@ def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     (folder / "in" / "b.bin").write_bytes(b"below")
     if request.param == "local":
         yield str(folder)
+    elif request.param == "hub":
+        with hub_server.hub(tmp_path):
+            yield "hf://owner/repo@main"
     elif request.param in WRITTEN:
         with store_servers.started(request.param, work) as url:
             yield servers.fill(folder, "filled", url)
     elif request.param in ("web", "dav"):
         with servers.web(folder, listing=request.param == "dav") as address:
             yield address
-    elif request.param == "hub":
-        with servers.hub(tmp_path):
-            yield "hf://owner/repo@main"
     else:
         with getattr(store_servers, request.param)(folder, work) as address:
             yield address

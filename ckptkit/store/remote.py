@@ -31,6 +31,13 @@ FRESH = 5.0  # seconds for which a listing counts
 AT_ONCE = 32  # requests
 GAP = 1 << 14  # bytes between two pieces of an object from which on they are two requests
 
+# what is asked for in a folder that may not be listed
+USUAL = (
+    "config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "adapter_config.json", "adapter_model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "vocab.txt",
+)  # fmt: skip
+
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "HF_ENDPOINT")
 
 _pool: ThreadPoolExecutor | None = None
@@ -93,6 +100,8 @@ class Pin:
 class RemoteTree:
     """The objects of a bucket."""
 
+    at_once = False
+
     def __init__(self, root: str) -> None:
         self.root = root
         self.scheme = root.partition("://")[0]
@@ -149,7 +158,18 @@ class RemoteTree:
         kept = self._listed.get(folder) if self.lists else None
         return kept[1] if kept is not None and time.monotonic() - kept[0] < FRESH else None
 
+    def usual(self, folder: str) -> dict[str, Entry]:
+        """The usual names of checkpoints that are in a folder."""
+        base = folder + "/" if folder else ""
+        return {n: e for n, e in pool().map(lambda n: (n, self.entry(base + n)), USUAL) if e is not None}
+
     def _list(self, folder: str) -> dict[str, Entry]:
+        if not self.lists:
+            return self.usual(folder)
+        return self.listed(folder)
+
+    def listed(self, folder: str) -> dict[str, Entry]:
+        """What the store lists of a folder."""
         import obstore
 
         try:
@@ -302,7 +322,14 @@ class RemoteTree:
 
     def put(self, name: str, data: bytes | memoryview, *, only_if: str | None = None) -> str:
         """Write an object at once; its tag."""
-        tag = self._put(name, data, only_if)
+        try:
+            tag = self._put(name, data, only_if)
+        except ExistsError:
+            if self.small(name) != bytes(data):  # else it was written, and only the answer was lost
+                raise
+            self.fresh()
+            found = self.entry(name)
+            return found.tag if found is not None else ""
         if only_if == ABSENT and not self._conditions:  # a store that overlooks conditions would let two writers mix what they write
             try:
                 self._put(name, data, ABSENT)

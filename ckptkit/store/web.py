@@ -13,13 +13,6 @@ from .remote import RemoteTree, pool
 if TYPE_CHECKING:
     from .interface import Sink
 
-# what a server that lists nothing is asked for in a folder
-USUAL = (
-    "config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
-    "adapter_config.json", "adapter_model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "vocab.txt",
-)  # fmt: skip
-
 
 class WebTree(RemoteTree):
     """The files of a web server."""
@@ -32,7 +25,7 @@ class WebTree(RemoteTree):
     def _list(self, folder: str) -> dict[str, Entry]:
         base = folder + "/" if folder else ""
         coming = pool().submit(self._by_dav, folder) if self._dav is not False else None
-        there = {n: e for n, e in pool().map(lambda n: (n, self.entry(base + n)), USUAL) if e is not None} if not self._dav else {}
+        there = self.usual(folder) if not self._dav else {}
         found = coming.result() if coming is not None else None
         if found is None:
             return there
@@ -42,7 +35,7 @@ class WebTree(RemoteTree):
     def _by_dav(self, folder: str) -> dict[str, Entry] | None:
         """What the server lists; None where it lists nothing."""
         try:
-            found = super()._list(folder)
+            found = self.listed(folder)
         except CheckpointError:
             self._dav = self._dav or False
             return None
