@@ -5,8 +5,8 @@
 Requests: a proxy on loopback counts them and adds 20 ms to each; a wave begins when all requests before have ended. huggingface_hub's
 `get_safetensors_metadata` and fsspec's files (`HfFileSystem`, with its own block size) read the same headers from the tests' hub.
 
-Copies: BERT-base (438 MB of float32) from the bucket into the bucket, by `ckptkit convert` and by obstore's own stream (ranges of 8 MiB, four
-at once, into `open_writer`), in processes of their own, alternating; the ratio is of the medians. Memory is the highest resident memory
+Copies: BERT-base (438 MB of float32) from the bucket into the bucket, by `ckptkit convert` and by obstore's own stream (ranges of 8 MiB,
+four at once, into `open_writer`), in processes of their own, alternating; the ratio is of the medians. Memory is the highest resident memory
 above that before the conversion. The exit status is 1 where a bound that the table names is not kept.
 """
 
@@ -270,8 +270,8 @@ def main() -> int:
     with ExitStack() as stack:
         work = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name, heads, rows in (
-            ("requests", ["checkpoint, headers only", "who", "requests", "waves", "bytes", "bound"], lambda w: request_rows(args.server, w)),
-            ("copies", ["who", "time", "of obstore's", "memory", "units", "bytes read"], lambda w: copy_rows(args.server, w, args.rounds)),
+            ("requests", ["headers of", "who", "requests", "waves", "bytes", "bound"], lambda w: request_rows(args.server, w)),
+            ("copies", ["who", "time", "of obstore's", "memory", "units", "read"], lambda w: copy_rows(args.server, w, args.rounds)),
         ):
             if args.only in (None, name):
                 (work / name).mkdir(parents=True)

@@ -1,8 +1,8 @@
 """What was read of the headers of objects, kept in this user's cache from one command to the next.
 
-Policy: under the object's address, size and tag, so that a replaced object is another one; nothing of an object whose tag says little (a weak
-one, a date). Only small pieces, as they are read of headers: at most 4 MiB of an object, 256 MiB in all, those used longest ago dropped
-first. What cannot be read or written is as if it were not there. `CKPTKIT_CACHE=0` switches it off.
+Policy: under the object's address and tag, so that a replaced object is another one; nothing of an object whose tag says little (a
+weak one, a date). Only small pieces, as they are read of headers: at most 4 MiB of an object, 256 MiB in all, those used longest ago
+dropped first. What cannot be read or written is as if it were not there. `CKPTKIT_CACHE=0` switches it off.
 """
 
 from __future__ import annotations
