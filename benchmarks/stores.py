@@ -263,9 +263,12 @@ def main() -> int:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--server", default="seaweedfs", choices=("seaweedfs", "moto"))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--forms", default=",".join(WORDS), help="which copies, obstore's first")
     parser.add_argument("--only", choices=("requests", "copies"))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    for n in WORDS.keys() - set(args.forms.split(",")):
+        del WORDS[n]
     lines, kept = [f"Made by `benchmarks/stores.py`, {args.server}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}.", ""], True
     with ExitStack() as stack:
         work = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
