@@ -6,8 +6,8 @@ Requests: a proxy on loopback counts them and adds 20 ms to each; a wave begins 
 `get_safetensors_metadata` and fsspec's files (`HfFileSystem`, with its own block size) read the same headers from the tests' hub.
 
 Copies: BERT-base (438 MB of float32) from the bucket into the bucket, by `ckptkit convert` and by obstore's own stream (ranges of 8 MiB,
-four at once, into `open_writer`), in processes of their own, alternating; the ratio is of the medians. Memory is the highest resident memory
-above that before the conversion. The exit status is 1 where a bound that the table names is not kept.
+four at once, into `open_writer`), in processes of their own, alternating; the ratio is of the medians. Memory is the highest resident
+memory above that before the conversion. The exit status is 1 where a bound that the table names is not kept.
 """
 
 from __future__ import annotations
