@@ -167,6 +167,8 @@ def facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield from _program(i)
     for key, extra in i.extras.items():
         yield "extras", f"{key} = {extra}"
+    if any(row.packed and row.stats is not None for row in i.tensors):
+        yield "figures", "those of packed weights are of the decoded values"
     if i.share < 1:
         yield "sampled", f"figures of about {100 * i.share:g} % of each large tensor"
     if len(i.tensors) != i.total:
