@@ -7,9 +7,9 @@ from math import inf, isfinite
 
 from .._typing import TYPE_CHECKING
 from ..errors import printable
-from ..report.figures import abbreviated, short_figure
+from ..report.figures import short_figure
 from ..support.progress import human_bytes
-from ..support.terminal import fitted, shortened
+from ..support.terminal import abbreviated, fitted, shortened
 from ..tensors import DTYPES
 
 if TYPE_CHECKING:

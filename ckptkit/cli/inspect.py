@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..scan.survey import Asked
 
 
-@declare.command("inspect")
+@declare.command("inspect", "What is in a checkpoint: layers, sizes, tensors, figures.")
 @declare.argument("path")
 @declare.option("--tensors", is_flag=True, help="List every tensor, canonical names beside stored ones.")
 @declare.option("--tree", is_flag=True, help="Show the tree of modules with their parameters and bytes.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("validate")
+@declare.command("validate", "Is it whole, and what its configuration says?")
 @declare.argument("paths", metavar="[PATH]...", nargs=-1)
 @declare.option("--recursive", is_flag=True, help="PATH is a folder: check every checkpoint in it and below it.")
 @source_options

@@ -17,7 +17,7 @@ from ..graph.examine import examine
 from ..limits import unset, using
 from ..rules.expectations import parse_expectations
 from ..rules.run import run_rules
-from ..support.progress import phase
+from ..support.progress import phase, turn
 from ..verbs.adapters import adapter_alone, held_against
 from ..verbs.validate import Report
 from .policy import Entry
@@ -53,7 +53,7 @@ def check(entry: Entry, progress: Callable[[int, int], object] | None = None, be
     try:
         with examine(entry.path, entry.reading) as subject:
             if entry.base:
-                findings = held_against(subject, entry.base, integrity=entry.integrity)
+                findings = held_against(subject, entry.base, integrity=entry.integrity, progress=progress)
             else:
                 findings = run_rules(subject, expect, progress, integrity=entry.integrity, values=entry.integrity, beside=True)
                 findings += adapter_alone(subject)
@@ -96,7 +96,11 @@ def _but_looked_at(findings: Sequence[Finding], opened: Checkpoint, paths: Colle
 def check_all(entries: Iterable[Entry], progress: Callable[[int, int], object] | None = None) -> list[Checked]:
     """`check` for each, in order. `progress` is called with the bytes of each that are read and that there are."""
     entries = list(entries)
-    return [check(e, progress, [e.path for e in entries]) for e in entries]
+    out = []
+    for k, e in enumerate(entries, 1):
+        turn(progress, k, len(entries))
+        out.append(check(e, progress, [e.path for e in entries]))
+    return out
 
 
 def worst_exit(checked: Sequence[Checked]) -> int:

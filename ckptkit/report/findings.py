@@ -24,6 +24,11 @@ def coloured(text: str, severity: str) -> str:
     return terminal.painted(text, _COLOUR[severity])
 
 
+def stopped(text: str) -> str:
+    """A sentence with a full stop, unless it ends with a mark of its own."""
+    return text if text.endswith((".", "?", "!")) else text + "."
+
+
 def show_findings(findings: Iterable[object]) -> str:
     """One block a finding: severity, rule, message, hint; wrapped under the message."""
     from textwrap import wrap
@@ -36,7 +41,7 @@ def show_findings(findings: Iterable[object]) -> str:
         if f.where and f.where not in f.message:
             text = f"{printable(f.where)}: {text}"
         if f.hint:
-            text += f"{'' if text.endswith('.') else '.'} Hint: {printable(f.hint)}."
+            text = f"{stopped(text)} Hint: {stopped(printable(f.hint))}"
         if f.basis != "confirmed":
             text += f" ({f.basis})"
         head = f"{f.severity:<8} {f.rule:<12} "

@@ -404,7 +404,8 @@ def _text(i: Inspection, facts: Iterable[tuple[str, str]], sections: Iterable[tu
     if notable:
         lines += ["", show_findings(notable)]
     for _, (headings, rows) in sections:
-        lines += ["", *("  " + line for line in columns(headings, rows, 2))]
+        told = [r[0] for r in rows] if len(headings) == 1 else columns(headings, rows, 2)  # sentences, or a table
+        lines += ["", *("  " + line for line in told)]
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from ckptkit.support.progress import Progress, Watch
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 MODEL = FIXTURES / "made" / "bert-hf"
 OTHER = FIXTURES / "made" / "bert-google"
+ADAPTED = FIXTURES / "adapters" / "rslora"
 
 COMMANDS = {
     "validate": (("validate", MODEL), ["validate: reading the weights", "validate: holding tensors against each other"]),
@@ -28,6 +29,11 @@ COMMANDS = {
     "stats": (("inspect", MODEL, "--stats"), ["inspect: reading the weights"]),
     "report": (("report", MODEL, "-o"), ["report: reading the weights"]),
     "convert": (("convert", MODEL), ["convert: writing"]),
+    "fix": (("fix", FIXTURES / "faults" / "wrapper-optimizer" / "dp_optimizer.pth.tar"), ["fix: writing"]),
+    "merge": (("merge", ADAPTED / "base", ADAPTED / "adapter"), ["merge: writing"]),
+    "adapter": (("validate", ADAPTED / "adapter", "--base", ADAPTED / "base"), ["validate: reading the adapter"]),
+    "several": (("validate", MODEL, OTHER), ["validate: 1 of 2: reading the weights", "validate: 2 of 2: reading the weights"]),
+    "pages": (("report", ADAPTED, "-o"), ["report: 1 of 2: reading the weights"]),
 }
 
 
@@ -35,6 +41,7 @@ COMMANDS = {
 def test_a_command_that_reads_weights_says_what_it_does(what: str, tmp_path: Path) -> None:
     words, phases = COMMANDS[what]
     beside = {"report": [tmp_path / "page.html"], "convert": [tmp_path / "out", "--to", "google"]}.get(what, [])
+    beside = [tmp_path / "out"] if what in ("fix", "merge", "pages") else beside
     out, _ = on_terminal(*words, *beside, columns=60, rows=500)
     drawn = [piece for line in out.split("\n") for piece in line.split("\r")[:-1]]
     for phase in phases:

@@ -118,6 +118,36 @@ def test_a_command_alone_shows_what_there_is() -> None:
         assert done.returncode == 0 and done.stdout.startswith("Usage: ckptkit") and not done.stderr
 
 
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_list_of_commands_is_whole(columns: int) -> None:
+    """What a command is for is said to its end, and no usage breaks a word."""
+    out, _ = on_terminal("--help", columns=columns, rows=200)
+    listed = out.partition("Look:")[2]
+    assert "..." not in listed and "…" not in listed and "list      Architectures, dialects, containers and" in listed
+    usage = on_terminal("list", "--help", columns=columns, rows=200)[0]
+    assert "Usage: ckptkit list [OPTIONS] WHAT" in usage
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_an_error_is_broken_between_words(columns: int) -> None:
+    words = ("inspect", "/nonexistent/models/of/mine/checkpoint.safetensors")
+    out, status = on_terminal(*words, columns=columns, NO_COLOR="1")
+    lines = out.rstrip("\n").split("\n")
+    assert status == 2 and all(len(line) <= columns for line in lines) and (columns < 200) == (len(lines) > 1)
+    assert out.split() == plain(*words).stderr.split()
+
+
+def test_names_are_told_apart_where_there_is_little_room() -> None:
+    for columns in (60, 80):
+        out, _ = on_terminal("inspect", MODEL, columns=columns, rows=200, NO_COLOR="1")
+        rows = [line.split() for line in out.splitlines() if " F32 " in line]
+        assert len(rows) > 16 and len({row[0] for row in rows}) == len(rows)
+        for part in ("query", "key", "value"):
+            assert any(part in row[0] for row in rows), part
+    out, _ = on_terminal("inspect", MODEL, "--memory", columns=60, rows=200, NO_COLOR="1")
+    assert "activations, buffers of libraries and fragmentation come on top." in " ".join(out.split())
+
+
 def test_help_names_every_command_once() -> None:
     text = plain("--help").stdout.partition("Look:")[2]
     more = ("browse", "fix", "lock", "summary", "digest", "list", "merge", "env")
