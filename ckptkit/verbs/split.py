@@ -30,9 +30,10 @@ from ..plan.values import Plan
 from ..rules.adapters import adapter_findings
 from ..rules.run import run_rules
 from ..support.collector import paused
+from ..support.shown import html_of, line
 from ..tensors import StoredTensor
 from .convert import Conversion
-from .merge import Writing
+from .merge import writing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,6 +49,15 @@ class Split(NamedTuple):
     base: Conversion
     adapter: Conversion
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        return line(self, self.base.plan.target, self.adapter.plan.target, f"{len(self.findings)} findings")
+
+    def __str__(self) -> str:
+        return f"{self.base}\n{self.adapter}"
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def split(
@@ -68,7 +78,7 @@ def split(
     from ..engine.replaceable import check_target
     from ..engine.run import run
 
-    src, targets, w = os.fspath(wrapped), (os.fspath(base), os.fspath(adapter)), Writing(**words)
+    src, targets, w = os.fspath(wrapped), (os.fspath(base), os.fspath(adapter)), writing(words)
     if os.path.abspath(targets[0]) == os.path.abspath(targets[1]):
         raise UsageError(f"{targets[0]}: base and adapter have one folder each")
     for dst in targets:
