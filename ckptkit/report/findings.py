@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _COLOUR = {"error": terminal.RED, "warning": terminal.YELLOW, "info": terminal.CYAN}
-_LINE = 100  # columns of a message, at most
+_LINE = 94  # columns of a message, at most
 
 
 def coloured(text: str, severity: str) -> str:
