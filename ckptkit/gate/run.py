@@ -74,8 +74,7 @@ def check(entry: Entry, progress: Callable[[int, int], object] | None = None, be
 
                 phase(progress, "digesting the weights")
                 findings += digest_finding(subject, entry.digest, progress)
-            findings = _but_looked_at(findings, subject.checkpoint, beside)
-            kept, known = choose(entry.path, findings, entry.choice)
+            kept, known = choose(entry.path, _but_looked_at(findings, subject.checkpoint, beside), entry.choice)
             return Checked(entry.path, Report(subject, kept, entry.choice.fail_on, known))
     except UsageError:
         raise
