@@ -355,6 +355,7 @@ class Browser(App[None]):
     def action_read_all(self) -> None:
         if not self.doing:
             self._begin("reading all weights")
+            self._show()  # without the offer to read
             self._everything()
 
     def action_switch(self) -> None:
