@@ -134,7 +134,8 @@ def _expected() -> list[str]:
 
 
 def _given() -> list[str]:
-    return [f"{n}=" for n in ("heads", "kv_heads", "head_dim", "layers", "hidden", "intermediate", "experts", "labels", "positions", "vocab")]
+    usual = ("heads", "kv_heads", "head_dim", "layers", "hidden", "intermediate", "experts", "labels", "positions", "vocab")
+    return [f"{n}=" for n in usual]
 
 
 def _parts() -> list[str]:

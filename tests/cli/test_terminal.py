@@ -203,7 +203,8 @@ def test_a_misspelt_word_is_told_what_was_meant(words: tuple[object, ...], meant
 
 
 def test_a_word_that_is_expected_and_is_none_is_told_what_was_meant() -> None:
-    for said, meant in (("dtype=float23", "float32"), ("variant=bert-bse", "bert-base"), ("architecture=brt", "bert"), ("dialect=gogle", "google")):
+    cases = {"dtype=float23": "float32", "variant=bert-bse": "bert-base", "architecture=brt": "bert", "dialect=gogle": "google"}
+    for said, meant in cases.items():
         done = plain("validate", BERT, "--no-integrity", "--expect", said)
         assert done.returncode == 1 and f"did you mean '{meant}'?" in " ".join(done.stdout.split()), done.stdout
     assert "did you mean" not in plain("validate", BERT, "--no-integrity", "--expect", "architecture=roberta").stdout
@@ -296,6 +297,7 @@ def test_completion(shell: str, tmp_path: Path) -> None:
         ("ckptkit inspect a --part gen", "generator"),
     ):
         assert word in completed(shell, line, tmp_path), line
-    for line in ("ckptkit inspect mod", "ckptkit inspect a --config mod", "ckptkit diff a mod", "ckptkit split mod", "ckptkit validate a --base mod"):
+    files = ("ckptkit inspect mod", "ckptkit inspect a --config mod", "ckptkit diff a mod", "ckptkit split mod", "ckptkit validate a --base mod")
+    for line in files:
         offered = completed(shell, line, tmp_path)
         assert "model.safetensors" in offered or "files" in offered or "default" in offered or "bashdefault" in offered, line
