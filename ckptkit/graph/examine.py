@@ -17,9 +17,7 @@ from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
 from ..support.lazy import later
-from ..support.shown import line
 from .packed_weights import NONE, Packings, group_packed
-from .parts import select_part
 from .reading import AS_FOUND, OTHERS, Reading
 from .recognition import Question
 from .solve import Solution
@@ -49,6 +47,8 @@ class Subject(NamedTuple):
     whole: RawConfig | None = None
 
     def __repr__(self) -> str:
+        from ..support.shown import line
+
         return line(self, self.checkpoint.path, self.architecture.name if self.architecture else "unknown architecture")
 
     def __enter__(self) -> Subject:
@@ -234,7 +234,11 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire
             raise UsageError(f"no dialect is called {dialect!r}", hint=one_of(dialect, known, "ckptkit list dialects"))
     checkpoint = open_checkpoint(path, container)
     try:
-        chosen = part is not None and select_part(checkpoint, part)
+        chosen = False
+        if part is not None:
+            from .parts import select_part
+
+            chosen = select_part(checkpoint, part)
         raw, findings = _configuration(checkpoint, config, "" if chosen else part or "")
         said = raw.raw if raw else None
         whole = raw if said is not None and text_place(said) is not None else None

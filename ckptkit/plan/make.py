@@ -37,9 +37,19 @@ class Planned(NamedTuple):
     contents: Contents
 
 
+def _without_last_row(subject: Subject, request: Request) -> Request:
+    """The request for a naming that does not store the last row of its vocabulary (`Dialect.short`), in its own container."""
+    dialect = request.dialect or subject.graph.dialect
+    if dialect is None or not dialect.short or dialect.container != request.container.NAME or request.vocab is not None:
+        return request
+    have = subject.sizes().axis.get(dialect.short)
+    return request._replace(dialect=dialect, vocab=have - 1) if have is not None else request
+
+
 def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay | None = None) -> Planned:
     """Plan what `request` asks for, with an adapter laid `over` it. Raises UndecidedError or UnsupportedError where it cannot be decided or
     stored."""
+    request = _without_last_row(subject, request)
     weights = arrange(subject, request, survey)
     _refuse_unfit(weights, subject, request)
     if over is not None:

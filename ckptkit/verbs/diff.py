@@ -144,7 +144,7 @@ def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: in
     void = [void[0] - right.keys(), void[1] - left.keys()]  # what one naming has no place for, and the other holds as nothing
     if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names
         left, right = ({i.stored: i._replace(name=i.stored) for i in side.values()} for side in (left, right))
-    local = threading.local()
+    local, measured = threading.local(), _Measured()
     opened: list[Canon] = []
 
     def one(name: str) -> Change:
@@ -156,7 +156,7 @@ def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: in
             return Change(name, "reshaped", x, y)
         pair = getattr(local, "pair", None)
         if pair is None:
-            pair = local.pair = _Pair(a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), tolerance, watch)
+            pair = local.pair = _Pair(measured, a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), tolerance, watch)
             opened.extend((pair.x, pair.y))
         return compare(pair, x, y)
 
@@ -177,9 +177,19 @@ def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: in
 # --- values --------------------------------------------------------------------------------------------------------
 
 
+class _Measured:
+    """What is known of packed weights: the parameters of each, by side, and the steps of those that hold several."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.held: dict[int, dict[str, list[str]]] = {}
+        self.steps: dict[str, Steps | None] = {}
+
+
 class _Pair(NamedTuple):
     """What a thread compares with."""
 
+    measured: _Measured
     a: Subject
     b: Subject
     x: Canon
@@ -229,14 +239,26 @@ def compare(pair: _Pair, a: Item, b: Item) -> Change:
 
 
 def _steps(pair: _Pair, a: Item, b: Item) -> Steps | None:
-    """The error of the side that is packed, where the other is not and has the whole weight in the same order."""
-    for s, item, other, original in ((pair.b, b, pair.a, a), (pair.a, a, pair.b, b)):
-        weight = s.packings.weights.get(item.stored)
-        if weight is not None:
-            from ..comparison.packing_error import comparable, steps_of
+    """The error of the side that is packed, where the other is not. A tensor of several parameters is measured once."""
+    from ..comparison.packing_error import held_in, original_of, steps_of
 
-            if comparable(other, original.stored, s, item.stored, item.name):
-                return steps_of(other, original.stored, s, weight)
+    for s, item, other in ((pair.b, b, pair.a), (pair.a, a, pair.b)):
+        weight = s.packings.weights.get(item.stored)
+        if weight is None:
+            continue
+        with pair.measured.lock:
+            held = pair.measured.held
+            if id(s) not in held:
+                held[id(s)] = held_in(s)
+        names = held[id(s)][item.stored]
+        found = original_of(other, s, item.stored, names)
+        if found is None or len(names) < 2:
+            return steps_of(other, s, weight, found) if found is not None else None
+        with pair.measured.lock:
+            done = pair.measured.steps
+            if item.stored not in done:
+                done[item.stored] = steps_of(other, s, weight, found)
+            return done[item.stored]
     return None
 
 

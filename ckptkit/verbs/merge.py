@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         force: bool
         check: bool
         jobs: int | None
-        max_memory: int | str
+        max_memory: int | str | None
         sync: bool
         progress: Callable[[int, int], None] | None
 
@@ -62,7 +62,7 @@ class Writing(NamedTuple):
     force: bool = False
     check: bool = True
     jobs: int | None = None
-    max_memory: int = 256 << 20
+    max_memory: int | None = None
     sync: bool = True
     progress: Callable[[int, int], None] | None = None
 

@@ -297,7 +297,7 @@ def test_completion(shell: str, tmp_path: Path) -> None:
         ("ckptkit inspect a --part gen", "generator"),
     ):
         assert word in completed(shell, line, tmp_path), line
-    files = ("ckptkit inspect mod", "ckptkit inspect a --config mod", "ckptkit diff a mod", "ckptkit split mod", "ckptkit validate a --base mod")
-    for line in files:
+    for words in ("inspect mod", "inspect a --config mod", "diff a mod", "split mod", "validate a --base mod"):
+        line = f"ckptkit {words}"
         offered = completed(shell, line, tmp_path)
         assert "model.safetensors" in offered or "files" in offered or "default" in offered or "bashdefault" in offered, line
