@@ -15,7 +15,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 GENERAL = "Any command"
 _GENERAL = ("limit", "no_pager")
 # arguments and options that are files, whatever they are called in a command
-FILES = frozenset(("path", "paths", "a", "b", "src", "dst", "base", "adapter", "out", "target", "source", "wrapped"))
+FILES = frozenset(("path", "paths", "a", "b", "src", "dst", "base", "adapter", "out", "target", "source", "wrapped", "plan"))
 
 
 class Words(click.Choice[str]):
@@ -70,7 +70,7 @@ def completed(name: str, flags: Sequence[str], metavar: str) -> Complete | None:
     words = next((WORDS[f] for f in flags if f in WORDS), None)
     if words is not None:
         return _words(words)
-    if (not flags and name in FILES) or metavar.rstrip(".") in ("FILE", "PATH", "DIR", "BASE", "FILE|N"):
+    if (not flags and name in FILES) or metavar.rstrip(".") in ("FILE", "PATH", "DIR", "BASE", "FILE|N", "PLACE"):
         return lambda ctx, param, incomplete: [CompletionItem(incomplete, type="file")]
     return None
 
@@ -168,4 +168,5 @@ WORDS: dict[str, Callable[[], Iterable[str]]] = {
     "--architecture": _architectures, "--dtype": _dtypes, "--select": _rules, "--ignore": _rules, "--quantize": _quantizations,
     "--add": _groups, "--expect": _expected, "--limit": _limits, "--against": lambda: ("transformers",),
     "--base-container": _containers, "--set": _given, "--part": _parts, "--report": _reports, "--engines": _engines,
+    "--on": lambda: ("local:", "ray", "ray://", "dask://"),
 }  # fmt: skip

@@ -58,8 +58,8 @@ def command(
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
     Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums, NaN
-    and zeros; docs/rules.md lists the rules. Of a diffusers pipeline every component is checked. Without PATH, every checkpoint of
-    the policy file is.
+    and zeros; docs/rules.md lists the rules. Of a diffusers pipeline every component is checked. Without PATH, so is
+    every checkpoint of the policy file.
     What no file shows (a transposed square kernel, query and key exchanged, the number of heads) is for `ckptkit verify`.
     Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if something
     could not be decided: an expectation, an architecture that nobody knows.
