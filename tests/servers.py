@@ -40,10 +40,18 @@ class Request:
 
 
 class Answer:
-    """What a hook of a proxy says instead of the server: a status with a body, or (status 0) nothing, the connection closed."""
+    """What a hook of a proxy says: a status with a body instead of the server's, or (status 0) nothing, the connection closed.
 
-    def __init__(self, status: int, body: bytes = b"", cut: int | None = None) -> None:
-        self.status, self.body, self.cut = status, body, cut
+    `cut`, `tag` and `lost` let the server answer first: only so many bytes of it are passed on, with another ETag, or nothing at all.
+    """
+
+    def __init__(self, status: int, body: bytes = b"", cut: int | None = None, tag: str = "", lost: bool = False) -> None:
+        self.status, self.body, self.cut, self.tag, self.lost = status, body, cut, tag, lost
+
+    @property
+    def instead(self) -> bool:
+        """Whether the server is not asked."""
+        return self.cut is None and not self.tag and not self.lost
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -150,7 +158,7 @@ def counting(upstream: str, hook: Hook | None = None) -> Iterator[tuple[str, lis
             length = int(headers.get("content-length", 0))
             body = self.rfile.read(length) if length else b""
             said = hook(seen) if hook is not None else None
-            if said is not None and said.cut is None:
+            if said is not None and said.instead:
                 if said.status == 0:
                     self.close_connection = True
                     return
@@ -159,21 +167,26 @@ def counting(upstream: str, hook: Hook | None = None) -> Iterator[tuple[str, lis
             up = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
             try:
                 up.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                for k, v in self.headers.items():
-                    if k.lower() != "connection":
+                for k, v in headers.items():  # as the hook leaves them
+                    if k != "connection":
                         up.putheader(k, v)
                 up.endheaders(body or None)
                 got = up.getresponse()
                 data = got.read()
+                if said is not None and said.lost:
+                    self.close_connection = True
+                    return
                 self.send_response(got.status)
                 for k, v in got.getheaders():
+                    if said is not None and said.tag and k.lower() == "etag":
+                        v = said.tag
                     if k.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
                         self.send_header(k, v)
                 size = got.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
                 if size is not None:
                     self.send_header("Content-Length", size)
                 self.end_headers()
-                if said is not None:
+                if said is not None and said.cut is not None:
                     data = data[: said.cut]
                     self.close_connection = True
                 seen.sent = len(data)

@@ -19,6 +19,7 @@ GROUPS = {
     "Look": ("inspect", "summary", "report", "browse", "digest", "list"),
     "Check": ("validate", "verify", "diff", "lock"),
     "Change": ("convert", "fix", "merge", "split"),
+    "Many machines": ("work", "finish", "clean"),
 }
 
 

@@ -159,7 +159,8 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
 
 
 def declared_name(raw: Mapping[str, object]) -> str | None:
-    """What a configuration calls its model: model_type (our own block's first), the architecture whose class it names, or `model`."""
+    """What a configuration calls its model: model_type (our own block's first), the class of diffusers, the architecture of timm,
+    the architecture whose class it names, or `model`."""
     block = raw.get(BLOCK)
     for where in (block if isinstance(block, Mapping) else {}, raw):
         name = where.get("model_type")
@@ -169,6 +170,10 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         folded = (d.config for d in arch.dialects.values() if d.config.writer.fold is not None and "model_type" not in d.config.marks)
         if any(form.reader.unfold is not None and form.reader.unfold(raw) is not None for form in folded):
             return arch.name
+    if isinstance(named := raw.get("_class_name"), str) and "_diffusers_version" in raw:
+        return named
+    if isinstance(named := raw.get("architecture"), str) and isinstance(raw.get("pretrained_cfg"), Mapping):
+        return f"timm:{named}"
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
         named = of_class(classes[0])

@@ -10,7 +10,7 @@ from ..errors import UNREADABLE, CheckpointError, CorruptError
 from ..findings import Finding
 from ..limits import using
 from ._detect import locate
-from ._discovery import by_name, containers, each
+from ._discovery import by_name, containers, each, known
 from ._foreign import refuse_text
 from ._interface import (
     OBJECT_GRAPH,
@@ -29,7 +29,7 @@ from ._shard_names import LOST, is_index, shard_of
 
 __all__ = [
     "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Ranked", "Slot", "below",
-    "by_name", "containers", "drop_explained", "each", "is_index", "locate", "open_checkpoint",
+    "by_name", "containers", "drop_explained", "each", "is_index", "known", "locate", "open_checkpoint",
 ]  # fmt: skip
 
 

@@ -17,12 +17,11 @@ from .._typing import NamedTuple
 from ..errors import UNREADABLE, CheckpointError, NotFoundError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..support.name_text import natural
-from ._discovery import containers
+from ._discovery import asked, known
 from ._foreign import foreign_folder, of_file
 from ._interface import Checkpoint, Container, Place
-from ._shard_names import families, is_index, of_index, shard_of, whole_file
+from ._shard_names import BESIDE, families, is_index, of_index, shard_of, whole_file
 from ._sharding import read_index
-from .torch import BESIDE
 
 RULE = "folder"
 WEAK = 44  # ranks from here on are of files that may hold anything: results in a .npz, arrays, joblib
@@ -53,7 +52,7 @@ def candidates(folder: str, names: Sequence[str]) -> list[Candidate]:
     """What the containers find in a folder, the likeliest first. Shards are one candidate, under the name of their index."""
     found: dict[str, Candidate] = {}
     sets = families(names)
-    for c in containers().values():
+    for c in asked(names, (store.is_folder(os.path.join(folder, n)) for n in names)):
         for rank, target in c.find(folder, names):
             shard = shard_of(os.path.basename(target)) if os.path.dirname(target) == folder.rstrip(os.sep) or not folder else None
             family = next((f for f in sets if shard is not None and (f.stem, f.ext, f.of) == (*shard[:2], shard[3])), None)
@@ -138,7 +137,7 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
 def others_in(folder: str, names: Sequence[str]) -> list[str]:
     """The names of everything in a folder that could be read as a checkpoint, but for what may be any arrays; a set of shards is its
     index, there or not."""
-    suffixes = (*(s for c in containers().values() for s in c.SUFFIXES if s not in _ANYTHING), ".tar", ".th")
+    suffixes = (*(s for k in known() for s in k.suffixes if s not in _ANYTHING), ".tar", ".th")
     sets = {n: f for f in families(names) for n in f.names}
     indexes = {n: of_index(n, names) for n in names if is_index(n)}
     indexed = {n for fs in indexes.values() for f in fs for n in f.names}

@@ -17,6 +17,8 @@ SHARD = (  # compiled when it is first needed
     r"(?s)(?P<stem>.+)-(?P<number>\d{5,9})-of-(?P<of>\d{5,9})(?P<variant>\.[A-Za-z0-9_]+)??(?P<ext>\.[A-Za-z0-9]+)"
 )
 INDEX = r"(?s)(?P<stem>.+)(?P<ext>\.(?:safetensors|bin|h5|msgpack))\.index(?:\.(?P<variant>[A-Za-z0-9_-]+))?\.json"
+# what training scripts save beside the weights
+BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
 LOST = "is the rest lost?"  # hint of the finding that parts are lacking which no index names
 INDEXED = (".safetensors", ".bin", ".h5", ".msgpack")  # formats whose loaders read an index of shards
 

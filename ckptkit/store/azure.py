@@ -100,6 +100,10 @@ class AzureSink:
         condition = {} if only_if is None else {"If-None-Match": "*"} if only_if == ABSENT else {"If-Match": only_if}
         body = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{lines}</BlockList>'.encode()
         answer = self._ask("PUT", "comp=blocklist", body, {**condition, "Content-Type": "application/xml"})
+        if answer.status in (409, 412) and [n for n, _ in self._blocks()[0]] == [_plain(upload, n, tags[n]) for n in sorted(tags)]:
+            self._tree.fresh()  # it was committed, and only the answer was lost
+            found = self._tree.entry(self.name)
+            answer = Answer(201, {"etag": found.tag if found is not None else ""}, b"")
         if answer.status in (409, 412):
             raise ExistsError("is there, and is not what it was", path=self._label, hint="somebody else has written it meanwhile")
         if answer.status != 201:
@@ -113,6 +117,10 @@ class AzureSink:
         begun.end(self._tree, self.name, upload)
 
 
+def _plain(upload: Mapping[str, str], number: int, md5: str) -> str:
+    return f"{upload['id']}{number:05d}{md5}"
+
+
 def _block(upload: Mapping[str, str], number: int, md5: str) -> str:
     """The name of a block: all of an object have to be as long as each other."""
-    return base64.b64encode(f"{upload['id']}{number:05d}{md5}".encode()).decode()
+    return base64.b64encode(_plain(upload, number, md5).encode()).decode()

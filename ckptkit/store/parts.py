@@ -84,25 +84,30 @@ class S3Sink:
         self._client = client(tree.root)
         self._google = tree.scheme == "gs"
 
-    def _do(self, call: str, **words: Any) -> Any:
+    def _do(self, call: str, says: str = "", **words: Any) -> Any:
+        """The answer to a call, which has to say `says`: a proxy's page says nothing."""
         try:
-            return getattr(self._client, call)(Bucket=self._bucket, Key=self.name, **words)
+            answer = getattr(self._client, call)(Bucket=self._bucket, Key=self.name, **words)
         except Exception as e:
             raise _refused(e, self._label) from None
+        if says and not answer.get(says):
+            message = "its server answers, but not as a store does"
+            raise CheckpointError(message, path=self._label, hint="is a proxy or a login between it and here?")
+        return answer
 
     def begin(self) -> dict[str, str]:
         """Start an upload."""
         words = {} if self._google else {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}  # of the parts' own none is kept
-        return {"id": self._do("create_multipart_upload", **words)["UploadId"]}
+        return {"id": self._do("create_multipart_upload", "UploadId", **words)["UploadId"]}
 
     def part(self, upload: Mapping[str, str], number: int, data: bytes | memoryview) -> str:
         """Store one part; its tag. CheckpointError where what arrived has another checksum."""
         if self._google:  # which knows no checksum of that name, and holds a part against this one
             md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-            answer = self._do("upload_part", UploadId=upload["id"], PartNumber=number, Body=_body(data), ContentMD5=md5)
+            answer = self._do("upload_part", "ETag", UploadId=upload["id"], PartNumber=number, Body=_body(data), ContentMD5=md5)
             return str(answer["ETag"])
         sum_ = _crc32c(data)
-        answer = self._do("upload_part", UploadId=upload["id"], PartNumber=number, Body=_body(data), ChecksumCRC32C=sum_)
+        answer = self._do("upload_part", "ETag", UploadId=upload["id"], PartNumber=number, Body=_body(data), ChecksumCRC32C=sum_)
         kept = answer.get("ChecksumCRC32C")
         if kept and kept != sum_:
             raise CheckpointError(f"part {number} did not arrive as it was sent", path=self._label, hint="try again")
@@ -113,7 +118,7 @@ class S3Sink:
         out: dict[int, tuple[str, int]] = {}
         words: dict[str, Any] = {}
         while True:
-            answer = self._do("list_parts", UploadId=upload["id"], **words)
+            answer = self._do("list_parts", "UploadId", UploadId=upload["id"], **words)
             for p in answer.get("Parts", []):
                 out[p["PartNumber"]] = p["ETag"], p["Size"]
             if not answer.get("IsTruncated"):
@@ -134,7 +139,7 @@ class S3Sink:
                 raise refused_code("PreconditionFailed", 412, self._label, "gs")
             only_if = None
         condition = {} if only_if is None else {"IfNoneMatch": "*"} if only_if == ABSENT else {"IfMatch": only_if}
-        answer = self._do("complete_multipart_upload", UploadId=upload["id"], MultipartUpload={"Parts": parts}, **condition)
+        answer = self._do("complete_multipart_upload", "ETag", UploadId=upload["id"], MultipartUpload={"Parts": parts}, **condition)
         self._tree.changed(self.name)
         return str(answer["ETag"])
 
