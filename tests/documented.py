@@ -126,7 +126,8 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("docs/how-it-works.md", r"^```python"): "tests/test_adding_an_architecture.py",
     ("docs/how-to/gate-in-ci.md", r"^```toml"): "",
     ("docs/report.md", r"^ckptkit browse "): "tests/test_browse.py",
-    ("docs/stores.md", r"^```python"): "tests/test_fleet.py",
+    ("docs/fleet.md", r"^```python| --on (ray|dask)"): "tests/test_fleet.py",
+    ("docs/fleet.md", r"s3://|--on local"): "tests/test_fleet_array.py",
     ("docs/stores.md", r"^```console"): "tests/test_stores.py",  # against servers of its own: these are other people's
     ("docs/packed.md", r"gpt-oss/ m.gguf"): "tests/test_gguf_mxfp4.py",
     ("docs/models.md", r"^```python"): "tests/runtime/test_docs.py",

@@ -20,13 +20,14 @@ import itertools
 import servers
 import store_servers
 
+from ckptkit import fleet
 from ckptkit.containers import by_name, open_checkpoint
 from ckptkit.errors import CheckpointError, FindingsError, UsageError
-from ckptkit.fleet import run as fleet
-from ckptkit.fleet import threads
+from ckptkit.fleet import driver
+from ckptkit.fleet import run as running
 from ckptkit.fleet.cleaning import clean
 from ckptkit.fleet.receipts import fold, receipt_of
-from ckptkit.fleet.units import cut_plan, part_of
+from ckptkit.fleet.units import cut, part_of
 from ckptkit.plan.values import Plan, from_json, to_json
 from ckptkit.store import open_blob, remote, trees, walk
 from ckptkit.store.below import tree_at
@@ -72,8 +73,8 @@ def bucket() -> Iterator[list[servers.Request]]:
 
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = threads.run_in_threads
-    monkeypatch.setattr(threads, "run_in_threads", lambda plan, **words: whole(plan, unit=UNIT, **words))
+    whole = driver.run_in_threads
+    monkeypatch.setattr(driver, "run_in_threads", lambda plan, **words: whole(plan, **{**words, "unit": UNIT}))
 
 
 def content(place: str) -> dict[str, bytes]:
@@ -254,14 +255,14 @@ def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next
                 shutil.copytree(tmp_path / "before", target)
             plan = made._replace(target=str(target))
             clock = [0]
-            monkeypatch.setattr(fleet, "tree_at", lambda where, c=clock, k=at, a=after: Dying(honest(where), c, k, a))
+            monkeypatch.setattr(running, "tree_at", lambda where, c=clock, k=at, a=after: Dying(honest(where), c, k, a))
             try:
                 fleet.carry_out(fleet.begin(plan, overwrite=before is not None, unit=9_000), one_after_another)
                 ended = True
             except Died:
                 ended = False
                 assert seen(target) in (before, 2.0)
-            monkeypatch.setattr(fleet, "tree_at", honest)
+            monkeypatch.setattr(running, "tree_at", honest)
             if not ended:
                 try:
                     fleet.carry_out(fleet.begin(plan, overwrite=before is not None, unit=9_000), one_after_another)
@@ -332,7 +333,7 @@ def test_units_cover_a_file_once_and_their_plans_hold_all_of_it(sizes: list[int]
         for i, (n, s) in enumerate(specs) if n in layout.slots
     )  # fmt: skip
     plan = Plan("x", True, sources, tasks, layout, ())
-    units = cut_plan(plan, container.finish, size, least)
+    units = cut(plan, size, least)
     held: dict[str, int] = {}
     if units:
         assert units[0].start == 0 and units[-1].stop == layout.files[0][1]

@@ -343,11 +343,13 @@ class Place(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Bytes that belong at an offset of an output file (its index in FileLayout.files)."""
+    """Bytes that belong at an offset of an output file (its index in FileLayout.files). Of what `finish` makes, `needs` are the tensors
+    whose checksums are in it: where it lies and how long it is depends on none."""
 
     file: int
     offset: int
     data: bytes
+    needs: frozenset[str] = frozenset()
 
 
 class Slot(NamedTuple):
@@ -429,7 +431,9 @@ class Container(Protocol):
         max_shard_size: int | None = None,
     ) -> FileLayout: ...
 
-    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]: ...
+    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]:
+        """What depends on content, given the checksum of every tensor's bytes; each part says whose it `needs`."""
+        ...
 
 
 def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:

@@ -243,5 +243,6 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     names, heads = cast("list[str]", layout.state["names"]), cast("list[list[int]]", layout.state["heads"])
     sums = [combine(crc, crcs.get(name, 0), layout.slots[name].length) for name, (crc, _) in zip(names, heads, strict=True)]
     sums += [cast("int", layout.state["settings"])] if "settings" in layout.state else []
-    parts = [Part(0, r.start + r.size, descriptor(r, crc)) for r, crc in zip(records, sums, strict=True)]
-    return (*parts, Part(0, records[-1].end if records else 0, directory(records, sums)))
+    needs = [frozenset((n,)) for n in names] + [frozenset[str]()] * (len(sums) - len(names))
+    parts = [Part(0, r.start + r.size, descriptor(r, crc), n) for r, crc, n in zip(records, sums, needs, strict=True)]
+    return (*parts, Part(0, records[-1].end if records else 0, directory(records, sums), frozenset(names)))

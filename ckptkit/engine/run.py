@@ -82,7 +82,7 @@ def run(
     with (
         using(**limits),
         Stage(
-            plan.target, single=plan.single, overwrite=overwrite, inputs=_inputs(plan), names=plan.names, mode=_mode(plan), resume=True
+            plan.target, single=plan.single, overwrite=overwrite, inputs=_inputs(plan), names=plan.names, mode=mode_of(plan), resume=True
         ) as stage,
         closing(Unpacker()) as unpacker,
     ):
@@ -242,7 +242,7 @@ def check_inputs(plan: Plan) -> None:
             raise NotFoundError("was to be copied along and is no readable file", path=path)
 
 
-def _mode(plan: Plan) -> int:
+def mode_of(plan: Plan) -> int:
     """The most that the target's files may permit: what every file of weights that goes into it does."""
     beside = {p for p, _ in plan.copies}
     return private([p for p, _, _ in plan.inputs if p not in beside] or [p for p, _, _ in plan.inputs])

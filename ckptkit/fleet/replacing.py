@@ -11,8 +11,10 @@ import json
 import re
 from collections.abc import Mapping
 
+from .. import store
 from .._typing import Any, NamedTuple
 from ..containers import Part, is_index
+from ..engine.replaceable import check_target
 from ..errors import UsageError, printable
 from ..plan.ledger import LEDGER
 from ..plan.values import Plan
@@ -37,9 +39,10 @@ def old_of(said: Mapping[str, Any]) -> Old:
 def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
     """What the target's place holds. Raises UsageError where that is not to be replaced, or cannot be at once."""
     names = set(plan.names)
+    _refuse_place(plan)
     if single:
         return Old(fresh=tree.entry(single) is None) if _may(tree.entry(single) is not None, overwrite, plan.target) else Old()
-    there = {n for n, e in tree.list().items() if n not in (".ckptkit", ".gitattributes")}  # which every repository of the hub has
+    there = tree.list().keys() - {".ckptkit", ".gitattributes"}  # which every repository of the hub has
     if not _may(bool(there), overwrite, plan.target):
         return Old()
     written = _written(tree)
@@ -53,6 +56,17 @@ def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
         raise UsageError(message, path=plan.target, hint="name another target")
     entry = tree.entry(index) if index is not None else None
     return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)), tree.at_once)
+
+
+def _refuse_place(plan: Plan) -> None:
+    """UsageError where the target is or holds an input, or is of another kind than what is to be written."""
+    inputs = tuple(path for path, _, _ in plan.inputs)
+    if not store.is_url(plan.target):
+        check_target(plan.target, single=plan.single, overwrite=True, inputs=inputs)
+        return
+    mine = next((p for p in inputs if p == plan.target or p.startswith(plan.target.rstrip("/") + "/")), None)
+    if mine is not None:
+        raise UsageError(f"is or holds an input of this conversion ({mine})", path=plan.target, hint="name another target")
 
 
 def _may(there: bool, overwrite: bool, target: str) -> bool:
