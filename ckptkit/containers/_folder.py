@@ -20,7 +20,7 @@ from ..support.name_text import natural
 from ._discovery import containers
 from ._foreign import foreign_folder, of_file
 from ._interface import Checkpoint, Container, Place
-from ._shard_names import families, is_index, of_index, shard_of, whole_file
+from ._shard_names import families, is_index, is_ranked, of_index, shard_of, whole_file
 from ._sharding import read_index
 from .torch import BESIDE
 
@@ -144,7 +144,7 @@ def others_in(folder: str, names: Sequence[str]) -> list[str]:
     indexed = {n for fs in indexes.values() for f in fs for n in f.names}
     out = dict.fromkeys(indexes)
     for n in names[:ENTRIES]:
-        if n in indexed or n.startswith(BESIDE) or is_index(n):
+        if n in indexed or n.startswith(BESIDE) or is_index(n) or is_ranked(n):
             continue
         if n in sets:
             out[sets[n].index_name] = None
