@@ -34,6 +34,7 @@ DEFAULT_FILE = "consolidated.00.pth"
 WRITABLE = True
 TIES = False
 SINGLE = False
+PARTS = r"consolidated\.[0-9]{2}\.pth"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
 _FILE = re.compile(r"consolidated\.([0-9]{2})\.pth")

@@ -41,6 +41,7 @@ WRITABLE = True
 STATE = True  # an optimizer's state has a place
 TIES = False
 SINGLE = False
+PARTS = r"__[0-9]{1,7}_[0-9]{1,7}\.distcp|common\.pt"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
 RULE = "pieces"

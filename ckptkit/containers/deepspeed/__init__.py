@@ -36,6 +36,7 @@ DEFAULT_FILE = "latest"
 WRITABLE = False
 TIES = False
 SINGLE = False
+PARTS = r".*_(?:model|optim)_states\.pt|zero"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
 _LATEST = ("latest", "latest_universal")

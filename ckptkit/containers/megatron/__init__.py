@@ -37,6 +37,7 @@ DEFAULT_FILE = "model_optim_rng.pt"
 WRITABLE = True
 TIES = False
 SINGLE = False
+PARTS = r"mp_rank_.*"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
 TRACKER = "latest_checkpointed_iteration.txt"
