@@ -72,8 +72,8 @@ def model(said: dict[str, Any], words: int, pp: int) -> Any:
     more: dict[str, Any] = {}
     if kind == "mixtral":
         more = {
-            "num_moe_experts": said["num_local_experts"], "moe_router_topk": said["num_experts_per_tok"], "moe_token_dispatcher_type": "allgather",
-            "moe_router_load_balancing_type": "none", "moe_router_pre_softmax": False,
+            "num_moe_experts": said["num_local_experts"], "moe_router_topk": said["num_experts_per_tok"],
+            "moe_token_dispatcher_type": "allgather", "moe_router_load_balancing_type": "none", "moe_router_pre_softmax": False,
         }  # fmt: skip
     if pp > 1 and layers % pp:
         more["num_layers_in_first_pipeline_stage"] = -(-layers // pp)

@@ -181,7 +181,9 @@ def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
     if "saved_model.pb" not in names and (not found or found[0].path != folder):  # else what is in the folder are its parts
         for n in sorted(names, key=natural):
             path = os.path.join(folder, n)
-            if not n.startswith(".") and n != "blobs" and not _is_part(path, n, names, found) and store.is_folder(path) and not store.is_link(path):
+            if n.startswith(".") or n == "blobs" or _is_part(path, n, names, found):
+                continue
+            if store.is_folder(path) and not store.is_link(path):
                 lower += _walk(path, depth + 1, budget)
     if not (lower and found and found[0].rank >= WEAK):
         yield from own

@@ -109,8 +109,9 @@ def _offsets(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     for name, t in checkpoint.tensors.items():
         about = said.get(name)
         offset = about.get("saved_offsets") if isinstance(about, dict) else None if name in said else [0] * len(t.spec.shape)
-        if not isinstance(offset, list) or len(offset) != len(t.spec.shape) or not all(type(o) is int and 0 <= o < _FURTHEST for o in offset):
-            raise CorruptError(f"{INFO} gives {printable(name)!r} no place in a tensor of {len(t.spec.shape)} axes", path=checkpoint.path)
+        axes = len(t.spec.shape)
+        if not isinstance(offset, list) or len(offset) != axes or not all(type(o) is int and 0 <= o < _FURTHEST for o in offset):
+            raise CorruptError(f"{INFO} gives {printable(name)!r} no place in a tensor of {axes} axes", path=checkpoint.path)
         out[name] = tuple(offset)
     return out
 

@@ -1,8 +1,8 @@
-"""Megatron-core as judge: what is written for Megatron, in both forms, for two tensor-parallel ranks and two stages, is loaded by its own code
-into its own models, and every rank has the tensors that the same cut by hand gives and answers as transformers does.
+"""Megatron-core as judge: what is written for Megatron, in both forms, for two tensor-parallel ranks and two stages, is loaded by its own
+code into its own models, and every rank has the tensors that the same cut by hand gives and answers as transformers does.
 
-Needs an environment of its own (CKPTKIT_ORACLE_ENVS=1 builds it: megatron-core 0.16.1 on a CPU). Measured: the tensors of all six families are
-the same bits; logits differ by 3e-6 (llama, gpt2) to 7e-6 (qwen2), of a largest 4.6 to 7.5.
+Needs an environment of its own (CKPTKIT_ORACLE_ENVS=1 builds it: megatron-core 0.16.1 on a CPU). Measured: the tensors of all six families
+are the same bits; logits differ by 3e-6 (llama, gpt2) to 7e-6 (qwen2), of a largest 4.6 to 7.5.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import ckptkit
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 SIZES = {
-    "vocab_size": 179, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
+    "vocab_size": 179, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64,
 }  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {**SIZES, "rms_norm_eps": 1e-5},
@@ -74,7 +74,8 @@ def layer(hf: dict[str, np.ndarray], family: str, i: int, rank: int) -> dict[str
             out |= {f"{to}.weight": cut(own[f"{name}.weight"].T, 1), f"{to}.bias": own[f"{name}.bias"]}
         return out
     a = f"model.layers.{i}."
-    out = {"input_layernorm.weight": hf[a + "input_layernorm.weight"], "pre_mlp_layernorm.weight": hf[a + "post_attention_layernorm.weight"]}
+    names = {"input_layernorm": "input_layernorm", "post_attention_layernorm": "pre_mlp_layernorm"}
+    out = {f"{to}.weight": hf[f"{a}{name}.weight"] for name, to in names.items()}
     for kind in ("weight", "bias") if family == "qwen2" else ("weight",):
         out[f"self_attention.linear_qkv.{kind}"] = cut(qkv(*(hf[f"{a}self_attn.{x}_proj.{kind}"] for x in "qkv")))
     out["self_attention.linear_proj.weight"] = cut(hf[a + "self_attn.o_proj.weight"], 1)

@@ -1,4 +1,4 @@
-"""The safetensors files of ranks that torch.distributed.checkpoint writes (HuggingFaceStorageWriter), cut by hand; its own reader is judge."""
+"""The safetensors files of ranks that torch.distributed.checkpoint writes, cut by hand; its own reader (HuggingFaceStorageReader) is judge."""
 
 from __future__ import annotations
 
