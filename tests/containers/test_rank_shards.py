@@ -1,4 +1,4 @@
-"""The safetensors files of ranks that torch.distributed.checkpoint writes, cut by hand; its own reader (HuggingFaceStorageReader) is judge."""
+"""safetensors files of ranks, as torch.distributed.checkpoint writes them, cut by hand; its own HuggingFaceStorageReader is judge."""
 
 from __future__ import annotations
 
