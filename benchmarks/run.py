@@ -10,6 +10,8 @@
     --libraries DIR   further libraries for the peers (gguf-py), where the interpreter has them not
     --no-memory       leave out the runs that look at memory
     --out DIR         where RESULTS.md and the plots go (default: here)
+    --against FILE    an earlier RESULTS.md: rows whose ratio is 15 % above its are named, and the exit status is 1; writes no report
+                      unless --out is given
 
 Each round runs everyone once, one after another, in an order that changes; the figures are medians over the rounds of
 one run. The default options of ckptkit are measured but for --no-check; once more without waiting for the disk, as `cp` does not, and
@@ -34,7 +36,7 @@ sys.path.insert(0, str(HERE))
 from cases import Case, bounds, cases  # noqa: E402
 from data import ensure  # noqa: E402
 from measure import Failed, Sample, clear, condition, machine, peak_anonymous, run_once, size_of, warm  # noqa: E402
-from report import write_report  # noqa: E402
+from report import worse, write_report  # noqa: E402
 from row import Row  # noqa: E402
 from tools import TOOLS, command  # noqa: E402
 
@@ -163,7 +165,7 @@ def bounded(work: Path, quick: bool) -> list[tuple[str, int, float, int]]:
     return out
 
 
-def main() -> None:
+def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "ckptkit-benchmarks")
     p.add_argument("--quick", action="store_true")
@@ -174,8 +176,10 @@ def main() -> None:
     p.add_argument("--tools", type=Path)
     p.add_argument("--libraries", action="append", default=[])
     p.add_argument("--keep", action="store_true")
-    p.add_argument("--out", type=Path, default=HERE)
+    p.add_argument("--out", type=Path)
+    p.add_argument("--against", type=Path)
     a = p.parse_args()
+    earlier = a.against.read_text() if a.against else ""
     LIBRARIES.extend(a.libraries)
     a.work.mkdir(parents=True, exist_ok=True)
     (a.work / "out").mkdir(exist_ok=True)
@@ -206,8 +210,12 @@ def main() -> None:
     if wants_bounds:
         extra = kept["bounds"] = bounded(a.work, a.quick)
         saved.write_text(json.dumps(kept))
-    write_report(a.out, rows, extra, idle, machine(), a)
+    if a.out or not a.against:
+        write_report(a.out or HERE, rows, extra, idle, machine(), a)
+    found = worse(rows, earlier)
+    print("\n".join(found) or ("no row is 15 % worse" if earlier else ""))
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

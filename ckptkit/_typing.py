@@ -40,28 +40,57 @@ else:
     def _getnewargs(self):
         return tuple(self)
 
-    _templates = {}
+    # What makes a record of so many fields: written out, since to compile one takes 50 us (the first a millisecond), and to put names in 3.
+    make = tuple.__new__
+    _TEMPLATES = {
+        1: lambda cls, a: make(cls, (a,)),
+        2: lambda cls, a, b: make(cls, (a, b)),
+        3: lambda cls, a, b, c: make(cls, (a, b, c)),
+        4: lambda cls, a, b, c, d: make(cls, (a, b, c, d)),
+        5: lambda cls, a, b, c, d, e: make(cls, (a, b, c, d, e)),
+        6: lambda cls, a, b, c, d, e, f: make(cls, (a, b, c, d, e, f)),
+        7: lambda cls, a, b, c, d, e, f, g: make(cls, (a, b, c, d, e, f, g)),
+        8: lambda cls, a, b, c, d, e, f, g, h: make(cls, (a, b, c, d, e, f, g, h)),
+        9: lambda cls, a, b, c, d, e, f, g, h, i: make(cls, (a, b, c, d, e, f, g, h, i)),
+        10: lambda cls, a, b, c, d, e, f, g, h, i, j: make(cls, (a, b, c, d, e, f, g, h, i, j)),
+        11: lambda cls, a, b, c, d, e, f, g, h, i, j, k: make(cls, (a, b, c, d, e, f, g, h, i, j, k)),
+        12: lambda cls, a, b, c, d, e, f, g, h, i, j, k, m: make(cls, (a, b, c, d, e, f, g, h, i, j, k, m)),
+    }
 
-    def _template(count):
-        """The code that makes a record of so many fields; compiled once for all such, since that takes 50 us, and putting names in 3."""
-        if count not in _templates:
-            listed = ", ".join(f"_{i}" for i in range(count))
-            _templates[count] = compile(f"lambda cls, {listed}: make(cls, ({listed},))", "<record>", "eval").co_consts[0]
-        return _templates[count]
+    def _real(name, fields, defaults):
+        """The __new__ of a record: of fields beyond those written out it is compiled."""
+        if len(fields) in _TEMPLATES:
+            code = _TEMPLATES[len(fields)].__code__
+        else:
+            listed = ", ".join(f"_{i}" for i in range(len(fields)))
+            code = compile(f"lambda cls, {listed}: make(cls, ({listed},))", "<record>", "eval").co_consts[0]
+        code = code.replace(co_varnames=("cls", *fields))
+        new = type(_real)(code, {"make": tuple.__new__, "__builtins__": {}})
+        new.__name__, new.__qualname__, new.__defaults__ = "__new__", f"{name}.__new__", defaults
+        return new
 
-    def _compiled_later(name, fields, defaults):
-        """A __new__ that makes the real one when the first record is made: most programs make none of most kinds."""
+    def _made_later(name, fields, defaults):
+        """A __new__ that makes the real one when it is first needed: most programs make no record of most kinds. Of a kind with many
+        fields, which are few, the first records are put together by hand; what does not fit is left to the real one, which says what."""
+        many = len(fields) not in _TEMPLATES
+        usual = dict(zip(fields[len(fields) - len(defaults) :], defaults, strict=True))
+        made = 0
 
         def __new__(cls, *values, **named):
+            nonlocal made
+            made += 1
+            if many and made <= _BY_HAND:
+                rest = fields[len(values) :]
+                given = {**usual, **named}
+                if len(values) <= len(fields) and all(f in rest for f in named) and all(f in given for f in rest):
+                    return tuple.__new__(cls, (*values, *[given[f] for f in rest]))
             owner = next(c for c in cls.__mro__ if "_fields" in c.__dict__)
-            code = _template(len(fields)).replace(co_varnames=("cls", *fields))
-            new = type(_template)(code, {"make": tuple.__new__, "__builtins__": {}})
-            new.__name__, new.__qualname__, new.__defaults__ = "__new__", f"{name}.__new__", defaults
-            owner.__new__ = staticmethod(new)
-            return new(cls, *values, **named)
+            owner.__new__ = staticmethod(_real(name, fields, defaults))
+            return owner.__new__(cls, *values, **named)
 
         return __new__
 
+    _BY_HAND = 64
     _SHARED = {"_replace": _replace, "_asdict": _asdict, "__repr__": _repr, "__getnewargs__": _getnewargs, "__slots__": ()}
 
     class _Maker(type):
@@ -75,7 +104,7 @@ else:
                 raise TypeError(f"{name}: a field without a default follows one with a default")
             for i, field in enumerate(fields):
                 made[field] = _tuplegetter(i, None)
-            made["__new__"] = _compiled_later(name, fields, tuple(defaults.values()))
+            made["__new__"] = _made_later(name, fields, tuple(defaults.values()))
             made["_field_defaults"] = defaults
             return type.__new__(type, name, (tuple,), made)
 

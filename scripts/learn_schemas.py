@@ -1,7 +1,8 @@
-"""Learn the schemas of the architectures that transformers defines, and write them to ckptkit/arch/learned/.
+"""Learn the schemas of the architectures that transformers, diffusers and timm define, and write them to ckptkit/arch/learned/.
 
     python scripts/learn_schemas.py                       every model type (an hour of one core)
     python scripts/learn_schemas.py whisper clip          some of them, the others stay as they are
+    python scripts/learn_schemas.py --library diffusers   every class of diffusers' models; timm: every architecture of timm's
     python scripts/learn_schemas.py --index               only the index and docs/learned.md, from the files that are there
 
 Each type's classes are built on the meta device at a hundred configurations or so; nothing is downloaded and no weight is made. A schema is
@@ -50,6 +51,8 @@ def _learn_type(model_type: str, seconds: float, *, heads: bool) -> dict[str, An
     names = [w for w in wrong if ": not" in w]
     if not schema.rows:
         return {"why": "none of its classes has a tensor"}
+    if lab.further and 2 * sum(r.when is None or _open(r.pattern, schema.places) for r in schema.rows) > len(schema.rows):
+        return {"why": "which of its tensors are there depends on what was not explained"}
     runs = uncounted(schema)
     if runs:
         return {"why": f"no key was found that counts {', '.join(runs)}"}
@@ -58,6 +61,13 @@ def _learn_type(model_type: str, seconds: float, *, heads: bool) -> dict[str, An
         "wrong": wrong,
         "why": f"foretold wrongly: {wrong[0][:160]}" if names or len(wrong) > 2 else "",
     }
+
+
+def _open(pattern: str, places: Any) -> bool:
+    """Whether nobody knows how many tensors a pattern stands for."""
+    from ckptkit.schema.learned import node_of
+
+    return any(not places[node_of(pattern, k)].count for k in range(pattern.count("#")))
 
 
 def uncounted(schema: Any) -> list[str]:
@@ -73,8 +83,8 @@ def uncounted(schema: Any) -> list[str]:
 
 def packed(model_type: str, lab: Any, schema: Any, ignored: list[str]) -> dict[str, Any]:
     """A schema as the JSON of its file: sizes and conditions once each, rows by their numbers."""
-    import transformers
     from learning.computed import used_keys
+    from learning.observe import VERSION
 
     classes = list(schema.classes)
     dims: list[Any] = []
@@ -99,12 +109,14 @@ def packed(model_type: str, lab: Any, schema: Any, ignored: list[str]) -> dict[s
     aliases = {a: k for a, k in lab.aliases.items() if k in keys}
     return {
         "model_type": model_type,
-        "library": f"transformers {transformers.__version__}",
+        "library": lab.library or VERSION,
         "classes": schema.classes,
         "places": {node: [p.count, p.first] for node, p in schema.places.items()},
         "defaults": {k: lab.defaults.get(k) for k in keys if k not in schema.derived and (k in lab.defaults or k not in TOLD)},
         "derived": {k: v for k, v in schema.derived.items() if v},
         "aliases": aliases,
+        **({"spread": lab.spread} if lab.spread else {}),
+        **(lab.known() if lab.further else {}),
         "parts": {k: {**v, "at": _relative(v["at"], schema.classes[lab.principal.__name__])} for k, v in lab.parts.items()},
         "ignored": ignored,
         "dims": dims,
@@ -139,6 +151,17 @@ def to_text(data: dict[str, Any]) -> str:
 TOLD = ("*class", "num_labels")  # what no default says
 
 
+def types_of(library: str) -> list[str]:
+    """Every model type of a library."""
+    if library == "diffusers":
+        from learning.diffusers_models import models
+
+        return list(models())
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return list(CONFIG_MAPPING_NAMES)
+
+
 def file_of(model_type: str) -> Path:
     return FOLDER / f"{model_type}.json"
 
@@ -146,6 +169,7 @@ def file_of(model_type: str) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("types", nargs="*")
+    parser.add_argument("--library", choices=["transformers", "diffusers", "timm"], default="transformers", help="whose models they are")
     parser.add_argument("--index", action="store_true", help="only the index and the table")
     parser.add_argument("--seconds", type=float, default=60, help="for each model type")
     parser.add_argument("--slice", default="", help="I/N: every N-th type from the I-th on")
@@ -153,11 +177,18 @@ def main() -> None:
     parser.add_argument("--no-index", action="store_true", help="neither the index nor the table")
     args = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
+    if args.library == "timm" and not args.index:
+        from learning import timm_models
+
+        timm_models.learn(FOLDER / "timm", args.types or timm_models.names())
+        args.index = True
+    if args.library == "diffusers":
+        from learning import diffusers_models
+
+        diffusers_models.register()
     state = FOLDER / (f"why-{args.slice.replace('/', '-')}.json" if args.slice else "why.json")
     if not args.index:
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-        types = args.types or list(CONFIG_MAPPING_NAMES)
+        types = args.types or types_of(args.library)
         if args.slice and not args.types:
             i, n = map(int, args.slice.split("/"))
             types = types[i::n]
@@ -182,7 +213,9 @@ def main() -> None:
                 flush=True,
             )
     if not args.no_index:
-        from learning.index import write_index, write_table
+        from learning.index import write_index, write_table, write_timm_index
+
+        write_timm_index(FOLDER / "timm")
 
         write_index(FOLDER)
         write_table(FOLDER, HERE.parent / "docs" / "learned.md")

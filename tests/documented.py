@@ -104,9 +104,7 @@ NAMES: dict[str, dict[str, Maker]] = {
 }  # fmt: skip
 
 # (page, command) -> the exit status that the page says it has, where it is not 0
-STATUS: dict[tuple[str, str], int] = {
-    ("docs/how-to/fp8-to-bfloat16.md", "ckptkit verify out/fp8 out/bf16"): 3,
-}
+STATUS: dict[tuple[str, str], int] = {}
 
 # (page, what the line matches) -> the test that runs it; "" for what is no command, or could not be run without a network
 ELSEWHERE: dict[tuple[str, str], str] = {
@@ -116,9 +114,11 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("README.md", r"^python3 -m pip install \.$"): "",
     ("README.md", r"_CKPTKIT_COMPLETE"): "tests/cli/test_terminal.py",
     ("CONTRIBUTING.md", r"^scripts/test.sh"): "",
+    ("CONTRIBUTING.md", r"^python benchmarks/"): "tests/test_benchmarks.py",  # minutes, on a machine that does nothing else
     ("CONTRIBUTING.md", r"^python -m ckptkit.rules"): "tests/test_rules.py",
     ("CONTRIBUTING.md", r"^python scripts/(readme_tables|picture).py"): "tests/test_readme.py",
     ("CONTRIBUTING.md", r"^python scripts/index_architectures.py"): "tests/test_architecture_index.py",
+    ("CONTRIBUTING.md", r"^python scripts/index_containers.py"): "tests/containers/test_index.py",
     ("docs/ci.md", r"^```(toml|yaml|groovy)"): "tests/test_ci.py",
     ("docs/digest.md", r"^ckptkit1:"): "",  # what one looks like
     ("docs/first-steps.md", r"^git clone|^cd |^python3 -m pip install \.$"): "",
@@ -126,7 +126,8 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("docs/how-it-works.md", r"^```python"): "tests/test_adding_an_architecture.py",
     ("docs/how-to/gate-in-ci.md", r"^```toml"): "",
     ("docs/report.md", r"^ckptkit browse "): "tests/test_browse.py",
-    ("docs/stores.md", r"^```python"): "tests/test_fleet.py",
+    ("docs/fleet.md", r"^```python| --on (ray|dask)"): "tests/test_fleet.py",
+    ("docs/fleet.md", r"s3://|--on local"): "tests/test_fleet_array.py",
     ("docs/stores.md", r"^```console"): "tests/test_stores.py",  # against servers of its own: these are other people's
     ("docs/packed.md", r"gpt-oss/ m.gguf"): "tests/test_gguf_mxfp4.py",
     ("docs/models.md", r"^```python"): "tests/runtime/test_docs.py",
@@ -138,7 +139,7 @@ OPTIONS_OF_OTHERS = {
     *("--corpus", "--variants", "--kills", "--megabytes", "--signals"),  # of programs in tests/
     *("--generate-hashes", "--require-hashes"),  # pip's
     *("--epochs", "--model", "--rate", "--vocab", "--task", "--length", "--no-dropout"),  # of examples/
-    "--only",  # benchmarks/run.py's
+    *("--only", "--rounds", "--peer-rounds", "--no-memory", "--against"),  # benchmarks/run.py's
     "--strict",  # mkdocs'
 }
 

@@ -18,6 +18,10 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 XL: dict[str, Any] = {"vocab_size": 101, "d_model": 24, "n_layer": 3, "n_head": 4, "d_inner": 44, "pad_token_id": 0, "num_labels": 5}
+FUNNEL: dict[str, Any] = {
+    "vocab_size": 101, "d_model": 24, "block_sizes": [2, 1, 3], "num_decoder_layers": 2, "n_head": 4, "d_head": 5, "d_inner": 44,
+    "num_labels": 5,
+}  # fmt: skip
 
 # name of a case -> (class, what its configuration says besides SMALL)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -83,6 +87,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "convbert classes": ("ConvBertForSequenceClassification", {"embedding_size": 24, "conv_kernel_size": 3, "head_ratio": 4}),
     "xlnet": ("XLNetLMHeadModel", XL),
     "xlnet tokens": ("XLNetForTokenClassification", {**XL, "clamp_len": 5, "ff_activation": "relu"}),
+    "funnel": ("FunnelForMaskedLM", {**FUNNEL, "block_repeats": [1, 2, 1]}),
+    "funnel of all keys": ("FunnelForTokenClassification", {**FUNNEL, "pooling_type": "max", "separate_cls": False, "pool_q_only": False,
+        "attention_type": "factorized", "block_sizes": [2, 3], "block_repeats": [2, 1]}),
+    "funnel untruncated": ("FunnelForQuestionAnswering", {**FUNNEL, "truncate_seq": False, "num_labels": 2}),
+    "funnel detector": ("FunnelForPreTraining", {**FUNNEL, "truncate_seq": False, "pool_q_only": False, "block_sizes": [1, 3]}),
+    "funnel classes": ("FunnelForSequenceClassification", {**FUNNEL, "block_sizes": [1, 1, 1, 3]}),
     "squeezebert": ("SqueezeBertForMaskedLM", {
         "embedding_size": 24, "q_groups": 2, "k_groups": 3, "v_groups": 4, "post_attention_groups": 6, "intermediate_groups": 1,
         "output_groups": 4, "layer_norm_eps": 1e-3,
@@ -214,7 +224,7 @@ CASES |= {
     "switch_transformers encoder": ("SwitchTransformersEncoderModel", SWITCH),
 }
 
-HEADS = ("mlm", "classification", "classifier", "lm")
+HEADS = ("mlm", "classification", "classifier", "lm", "detector")
 OUTPUTS = {"prediction_logits": "mlm", "seq_relationship_logits": "nsp", "pooler_output": "pooler", "last_hidden_state": "hidden"}
 
 
@@ -263,14 +273,28 @@ def expected(case: str, path: Path, given: Arrays, dtype: str = "float32") -> Ar
     if "encoder_last_hidden_state" in theirs:
         return two_stacks(theirs)
     last = max(int(n.rpartition(".")[2]) for n in theirs if n.startswith("hidden_states."))
+    if hasattr(model.config, "block_sizes"):
+        return {**halved(theirs, model.config, last), **heads(theirs)}
     named = {"hidden_states.0": "encoder.input", **{f"hidden_states.{i}": f"encoder.{i - 1}" for i in range(1, last)}, **OUTPUTS}
     named[f"hidden_states.{last}"] = "hidden"
     found = {named[n]: x[:, :LENGTH] if x.ndim == 3 else x for n, x in theirs.items() if n in named}  # without whole blocks' padding
-    if "logits" in theirs:
-        found["logits"] = theirs["logits"]
+    return {**found, **heads(theirs)}
+
+
+def heads(theirs: Arrays) -> Arrays:
+    """What heads give, under our names."""
+    found = {"logits": theirs["logits"]} if "logits" in theirs else {}
     if "start_logits" in theirs:
         found["qa"] = np.stack([theirs["start_logits"], theirs["end_logits"]], axis=-1)
     return found
+
+
+def halved(theirs: Arrays, config: Any, last: int) -> Arrays:
+    """The hidden states of Funnel, whose last ones are of all positions again, under our names."""
+    runs = sum(n * times for n, times in zip(config.block_sizes, config.block_repeats, strict=True))
+    names = ["encoder.input", *(f"encoder.{i}" for i in range(runs)), "restored.input", *(f"restored.{i}" for i in range(last - runs - 1))]
+    found = {name: theirs[f"hidden_states.{i}"] for i, name in enumerate(names[: last + 1])}
+    return {**found, "hidden": theirs[f"hidden_states.{last}"]}
 
 
 def two_stacks(theirs: Arrays) -> Arrays:
@@ -285,11 +309,7 @@ def two_stacks(theirs: Arrays) -> Arrays:
     if "logits_ngram" in theirs:
         far = theirs["logits_ngram"]
         found["lm_ahead"] = far.reshape(len(far), -1, far.shape[-1])
-    if "logits" in theirs:
-        found["logits"] = theirs["logits"]
-    if "start_logits" in theirs:
-        found["qa"] = np.stack([theirs["start_logits"], theirs["end_logits"]], axis=-1)
-    return found
+    return {**found, **heads(theirs)}
 
 
 def ours(trace: Arrays) -> Arrays:

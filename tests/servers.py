@@ -1,4 +1,5 @@
-"""Servers for tests, all in this process and on loopback: S3 (moto), a web server that gives ranges, a hub, and a proxy that counts.
+"""Servers for tests, all in this process and on loopback: S3 (moto), a web server that gives ranges, and a proxy that counts. `hub_server`
+is a hub, `store_servers` are real stores where they are installed.
 
 Nothing is installed and nothing is left: each is a context manager, on a port of its own.
 """
@@ -8,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import http.server
-import json
 import logging
 import os
 import re
@@ -19,7 +19,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 BUCKET = "ckptkit-tests"
-COMMIT = "c" * 40
 Hook = Callable[["Request"], "Answer | None"]
 
 
@@ -41,13 +40,21 @@ class Request:
 
 
 class Answer:
-    """What a hook of a proxy says instead of the server: a status with a body, or (status 0) nothing, the connection closed."""
+    """What a hook of a proxy says: a status with a body instead of the server's, or (status 0) nothing, the connection closed.
 
-    def __init__(self, status: int, body: bytes = b"", cut: int | None = None) -> None:
-        self.status, self.body, self.cut = status, body, cut
+    `cut`, `tag` and `lost` let the server answer first: only so many bytes of it are passed on, with another ETag, or nothing at all.
+    """
+
+    def __init__(self, status: int, body: bytes = b"", cut: int | None = None, tag: str = "", lost: bool = False) -> None:
+        self.status, self.body, self.cut, self.tag, self.lost = status, body, cut, tag, lost
+
+    @property
+    def instead(self) -> bool:
+        """Whether the server is not asked."""
+        return self.cut is None and not self.tag and not self.lost
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *args: object) -> None:
@@ -143,7 +150,7 @@ def counting(upstream: str, hook: Hook | None = None) -> Iterator[tuple[str, lis
     requests: list[Request] = []
     target = urlparse(upstream)
 
-    class Proxy(_Handler):
+    class Proxy(Handler):
         def handle_one(self) -> None:
             headers = {k.lower(): v for k, v in self.headers.items()}
             seen = Request(self.command, self.path, headers, time.monotonic())
@@ -151,7 +158,7 @@ def counting(upstream: str, hook: Hook | None = None) -> Iterator[tuple[str, lis
             length = int(headers.get("content-length", 0))
             body = self.rfile.read(length) if length else b""
             said = hook(seen) if hook is not None else None
-            if said is not None and said.cut is None:
+            if said is not None and said.instead:
                 if said.status == 0:
                     self.close_connection = True
                     return
@@ -160,21 +167,26 @@ def counting(upstream: str, hook: Hook | None = None) -> Iterator[tuple[str, lis
             up = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
             try:
                 up.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                for k, v in self.headers.items():
-                    if k.lower() != "connection":
+                for k, v in headers.items():  # as the hook leaves them
+                    if k != "connection":
                         up.putheader(k, v)
                 up.endheaders(body or None)
                 got = up.getresponse()
                 data = got.read()
+                if said is not None and said.lost:
+                    self.close_connection = True
+                    return
                 self.send_response(got.status)
                 for k, v in got.getheaders():
+                    if said is not None and said.tag and k.lower() == "etag":
+                        v = said.tag
                     if k.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
                         self.send_header(k, v)
                 size = got.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
                 if size is not None:
                     self.send_header("Content-Length", size)
                 self.end_headers()
-                if said is not None:
+                if said is not None and said.cut is not None:
                     data = data[: said.cut]
                     self.close_connection = True
                 seen.sent = len(data)
@@ -199,28 +211,30 @@ def waves(requests: list[Request]) -> int:
     return count
 
 
-def fill(folder: Path, prefix: str) -> str:
+def fill(folder: Path, prefix: str, bucket: str = f"s3://{BUCKET}") -> str:
     """Put a folder's files, or one file, into the bucket; their address."""
-    import boto3
+    import obstore
 
-    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1")
+    from ckptkit.store.trees import tree_of
+
+    store = tree_of(bucket)[0].store  # type: ignore[attr-defined]
     files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
     for f in files:
         name = f.name if folder.is_file() else f.relative_to(folder).as_posix()
-        client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}", Body=f.read_bytes())
-    return f"s3://{BUCKET}/{prefix}"
+        obstore.put(store, f"{prefix}/{name}", f.read_bytes(), use_multipart=False)
+    return f"{bucket}/{prefix}"
 
 
-def _span(text: str, size: int) -> tuple[int, int] | None:
+def span_of(text: str, size: int) -> tuple[int, int] | None:
     m = re.match(r"bytes=(\d+)-(\d*)$", text)
     return (int(m[1]), min(int(m[2] or size - 1), size - 1) + 1) if m else None
 
 
 @contextmanager
-def web(folder: Path, *, ranges: bool = True, page: bytes = b"") -> Iterator[str]:
-    """The files below `folder`, with ETag, If-Match and ranges, and no listings; `page`: this HTML for whatever is asked for."""
+def web(folder: Path, *, ranges: bool = True, page: bytes = b"", listing: bool = False) -> Iterator[str]:
+    """The files below `folder`, with ETag, If-Match and ranges, and WebDAV's listings if told; `page`: this HTML for all that is asked."""
 
-    class Handler(_Handler):
+    class Web(Handler):
         def do_GET(self) -> None:
             path = folder / unquote(urlparse(self.path).path).lstrip("/")
             if page:
@@ -236,72 +250,31 @@ def web(folder: Path, *, ranges: bool = True, page: bytes = b"") -> Iterator[str
             if wanted and wanted != tag:
                 self.reply(412)
                 return
-            span = _span(self.headers.get("Range", ""), len(data)) if ranges else None
+            span = span_of(self.headers.get("Range", ""), len(data)) if ranges else None
             self.give(data, span, **about)
+
+        def do_PROPFIND(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            base = folder / unquote(urlparse(self.path).path).strip("/")
+            if not listing or not base.is_dir():
+                self.reply(404 if listing else 405)
+                return
+            said = "".join(_described(folder, f) for f in [base, *sorted(base.iterdir())])
+            body = f'<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">{said}</D:multistatus>'.encode()
+            self.reply(207, body, Content_Type="application/xml")
 
         do_HEAD = do_GET
 
-    with running(Handler) as address:
+    with running(Web) as address:
         yield address
 
 
-@contextmanager
-def hub(folder: Path, token: str = "") -> Iterator[list[str]]:
-    """A hub that has `owner/name` for each `folder`/name, at one commit; what it was asked for. With a `token` it shows nothing without."""
-    asked: list[str] = []
-
-    def described(base: Path, f: Path) -> dict[str, object]:
-        path = f.relative_to(base).as_posix()
-        if f.is_dir():
-            return {"type": "directory", "oid": "0" * 40, "size": 0, "path": path}
-        data = f.read_bytes()
-        about: dict[str, object] = {"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": path}
-        if len(data) > 1000:
-            about["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
-        return about
-
-    class Handler(_Handler):
-        def do_GET(self) -> None:
-            path = unquote(urlparse(self.path).path)
-            asked.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
-            if token and self.headers.get("Authorization") != f"Bearer {token}":
-                self.reply(401, b"{}", X_Error_Code="RepoNotFound")
-                return
-            about = re.match(r"/api/models/owner/([^/]+)(?:/revision/([^/]+))?$", path)
-            tree = re.match(r"/api/models/owner/([^/]+)/tree/([^/]+)/?$", path)
-            file = re.match(r"/owner/([^/]+)/resolve/([^/]+)/(.+)$", path)
-            found = about or tree or file
-            base = folder / found[1] if found else folder / "-"
-            if found is None or not base.is_dir():
-                self.reply(404, b"{}", X_Error_Code="RepoNotFound")
-            elif found[2] not in (None, "main", COMMIT):
-                self.reply(404, b"{}", X_Error_Code="RevisionNotFound")
-            elif about:
-                said = {"id": f"owner/{found[1]}", "sha": COMMIT, "private": False, "tags": [], "siblings": [], "downloads": 0, "likes": 0}
-                self.reply(200, json.dumps(said).encode(), Content_Type="application/json")
-            elif tree:
-                listed = [described(base, f) for f in sorted(base.rglob("*"))]
-                self.reply(200, json.dumps(listed).encode(), Content_Type="application/json")
-            else:
-                self.file(base / found[3])
-
-        def file(self, path: Path) -> None:
-            if not path.is_file():
-                self.reply(404, X_Error_Code="EntryNotFound")
-                return
-            data = path.read_bytes()
-            tag = f'"{hashlib.md5(data).hexdigest()}"'
-            about = {"ETag": tag, "Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "X_Repo_Commit": COMMIT}
-            span = _span(self.headers.get("Range", ""), len(data))
-            self.give(data, span, **about)
-
-        do_HEAD = do_GET
-
-    from huggingface_hub import constants
-
-    offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, False
-    try:
-        with running(Handler) as address, environment(HF_ENDPOINT=address, HF_TOKEN=token, HF_HUB_DISABLE_TELEMETRY="1"):
-            yield asked
-    finally:
-        constants.HF_HUB_OFFLINE = offline
+def _described(root: Path, f: Path) -> str:
+    """One file or folder as WebDAV describes it (RFC 4918, 9.1)."""
+    kind = "<D:collection/>" if f.is_dir() else ""
+    about = f"<D:resourcetype>{kind}</D:resourcetype><D:getlastmodified>Mon, 01 Jan 2024 00:00:00 GMT</D:getlastmodified>"
+    if not kind:
+        about += f"<D:getcontentlength>{f.stat().st_size}</D:getcontentlength>"
+    href = "/" + "/".join(p for p in f.relative_to(root).parts) + ("/" if kind and f != root else "")
+    status = "<D:status>HTTP/1.1 200 OK</D:status>"
+    return f"<D:response><D:href>{href}</D:href><D:propstat><D:prop>{about}</D:prop>{status}</D:propstat></D:response>"

@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import oracles
 import pytest
 import yaml
@@ -241,6 +242,8 @@ TABLE = [
     ("diff {fine} {fine} --atol -1", 2),
     ("diff {joined} {fine}", 3), ("digest {fine}", 0), ("digest {none}", 2), ("digest {joined}", 3),
     ("clean {fine}", 0), ("clean {none}", 2), ("clean", 2),
+    ("work {plan}", 0), ("work {junk}", 2), ("finish {plan}", 2), ("finish {done}", 0), ("finish {lost}", 1),
+    ("convert {fine} {out} --to google --on local:1", 0), ("convert {fine} {out} --to google --on none:1", 2),
     ("lock {fine}", 0), ("lock {junk}", 2), ("lock {joined}", 3), ("lock {fine} -o {fine}", 2),
     ("fix {fine} {out}", 0), ("fix {wrong} {out}", 0), ("fix {wrong} {out} --dry-run", 0), ("fix {cut} {out}", 1),
     ("fix {cut} {out} --dry-run", 1),
@@ -270,6 +273,20 @@ def test_the_table_has_every_command_and_every_status_that_is_documented() -> No
     assert {n for n, _ in wanted} == commands
 
 
+def planned(folder: Path, name: str) -> Path:
+    """A plan that was begun; "done": whose work is done; "lost": with values too large for their type."""
+    plan, source = folder / f"{name}.json", HF
+    words = ["--to", "google", "--plan-to", plan]
+    if name == "lost":
+        source = folder / "large.safetensors"
+        save_file({"w": np.full((10, 10), 1e30, np.float32)}, source)
+        words = ["--container", "safetensors", "--dtype", "float16", "--force", "--plan-to", plan]
+    assert run("convert", source, folder / f"{name}-target", *words).returncode == 0
+    if name != "plan":
+        assert run("work", plan).returncode == 0
+    return plan
+
+
 def make_others(models: Path) -> None:
     """The model without configuration, the same in a wrapper, the same with a configuration that says no heads, one with
     other weights, one that names code."""
@@ -297,6 +314,7 @@ def test_every_command_ends_with_the_documented_status(project: Path, line: str,
     places = {
         "fine": project / "models" / "fine", "wrong": project / "models" / "wrong", "junk": junk, "none": project / "none",
         "out": project / "out",
+        **{n: planned(project, n) for n in ("plan", "done", "lost") if f"{{{n}}}" in line},
         "google": oracles.made("bert-google"), "cut": oracles.FIXTURES / "hostile" / "corpus" / "semantic" / "missing_layer_5",
         "joined": oracles.golden("gpt1_npy") / "finetuned_best_params.jl", "gpt2": oracles.golden("hf_gpt2") / "safetensors",
         "bert24": oracles.golden("hf_bert") / "safetensors",

@@ -17,7 +17,8 @@ from ckptkit.arch import architectures
 from ckptkit.containers import Inside, containers
 from ckptkit.errors import UnsupportedError
 from ckptkit.report.catalogue import catalogue
-from ckptkit.schema import Dialect, check, count_name, placeholders
+from ckptkit.schema import Dialect, count_name, placeholders
+from ckptkit.schema.check import check
 from ckptkit.tensors import TensorSpec
 
 ARCHITECTURES = sorted(architectures())

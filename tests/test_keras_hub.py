@@ -176,7 +176,7 @@ def test_an_xlm_roberta_with_its_head_in_one_file(tmp_path: Path, form: str) -> 
     else:
         model.save_weights(path, **({"max_shard_size": 2e-5} if "sharded" in form else {}))
     done = ckptkit.convert(path, tmp_path / "hf", to="hf", given={"heads": 3})
-    assert done.classes == ("RobertaForSequenceClassification",)
+    assert done.classes == ("XLMRobertaForSequenceClassification",)
     inputs = given(model)
     ours = oracles.hf_outputs(tmp_path / "hf", for_transformers(inputs))["logits"]
     assert oracles.largest_difference(ours, plain(model(inputs)), None) < 1e-5

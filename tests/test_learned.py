@@ -61,6 +61,11 @@ def without(folder: Path, *names: str, **more: tuple[int, ...]) -> None:
         ("missing + 1", None),
         ("l[7]", None),
         ("a//zero", None),
+        ("l[=@0-1]", 7),
+        ("l[=@0+7]", 9),
+        ("l[~@0]", 8),
+        ("l[~@0-1] + l[~@0+1]", 9 + 7),
+        ("l[~@0+5]", 7),
     ],
 )
 def test_an_expression_is_what_arithmetic_makes_of_it(text: str, value: int | None) -> None:

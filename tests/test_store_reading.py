@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
+import hub_server
 import servers
 
 from ckptkit.containers import open_checkpoint
@@ -115,12 +116,12 @@ def test_a_web_server_and_a_hub_are_read_the_same(models: Path) -> None:
         for form in ("safetensors", "shards", "torch"):
             assert digest(f"{address}/{form}").whole == whole
         assert digest(f"{address}/shards/model.safetensors.index.json").whole == whole
-    with servers.hub(models, token="hf_secret") as asked:
+    with hub_server.hub(models, token="hf_secret") as hub:
         assert digest("hf://owner/shards").whole == whole
         assert digest("hf://owner/torch@main/pytorch_model.bin").whole == whole
-        files = [a for a in asked if "/resolve/" in a]
-        assert files and all(servers.COMMIT in a and "bytes=" in a for a in files)  # at the commit, and by ranges
-    with servers.hub(models, token="other"), servers.environment(HF_TOKEN="hf_wrong"):
+        files = [a for a in hub.asked if "/resolve/" in a]
+        assert files and all(hub_server.COMMIT in a and "bytes=" in a for a in files)  # at the commit, and by ranges
+    with hub_server.hub(models, token="other"), servers.environment(HF_TOKEN="hf_wrong"):
         with pytest.raises(CheckpointError, match="no such repository") as e:
             digest("hf://owner/shards")
         assert "hf_wrong" not in str(e.value) and "HF_TOKEN" in str(e.value)
@@ -324,6 +325,6 @@ def test_a_path_imports_no_store_and_no_library_of_one() -> None:
     )
     case = str(oracles.golden("hf_bert") / "safetensors")
     done = subprocess.run([sys.executable, "-c", code, case], capture_output=True, text=True, cwd=oracles.ROOT, check=True)
-    assert set(ast.literal_eval(done.stdout)) == {"ckptkit.store.paths", "ckptkit.store.files"}
+    assert set(ast.literal_eval(done.stdout)) == {"ckptkit.store.paths", "ckptkit.store.files", "ckptkit.store.local_blob"}
 
 

@@ -18,16 +18,18 @@ pytest.importorskip("moto")
 import itertools
 
 import servers
+import store_servers
 
+from ckptkit import fleet
 from ckptkit.containers import by_name, open_checkpoint
 from ckptkit.errors import CheckpointError, FindingsError, UsageError
-from ckptkit.fleet import run as fleet
-from ckptkit.fleet import threads
+from ckptkit.fleet import driver
+from ckptkit.fleet import run as running
 from ckptkit.fleet.cleaning import clean
 from ckptkit.fleet.receipts import fold, receipt_of
-from ckptkit.fleet.units import cut_plan, part_of
+from ckptkit.fleet.units import cut, part_of
 from ckptkit.plan.values import Plan, from_json, to_json
-from ckptkit.store import open_blob, trees, walk
+from ckptkit.store import open_blob, remote, trees, walk
 from ckptkit.store.below import tree_at
 from ckptkit.support import crc32c
 from ckptkit.tensors import TensorSpec
@@ -71,8 +73,8 @@ def bucket() -> Iterator[list[servers.Request]]:
 
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = threads.run_in_threads
-    monkeypatch.setattr(threads, "run_in_threads", lambda plan, **words: whole(plan, unit=UNIT, **words))
+    whole = driver.run_in_threads
+    monkeypatch.setattr(driver, "run_in_threads", lambda plan, **words: whole(plan, **{**words, "unit": UNIT}))
 
 
 def content(place: str) -> dict[str, bytes]:
@@ -105,6 +107,31 @@ def test_a_store_gets_the_bytes_that_a_folder_gets(source: Path, tmp_path: Path,
     assert here.keys() == there.keys()
     assert [n for n in here if here[n] != there[n] and n != "ckptkit-ledger.json"] == []
     assert tree_at(f"s3://{servers.BUCKET}").uploads(f"made-{form}") == []
+
+
+@pytest.mark.parametrize("name", ["relayed", *sorted(store_servers.wanted() & {"seaweedfs", "azurite"})])
+def test_each_store_gets_the_bytes_that_a_folder_gets(source: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    convert(source, tmp_path / "shards", **FORMS["shards"])
+    convert(source, tmp_path / "torch", **FORMS["torch"])
+    with store_servers.started(name, tmp_path / "work") as url:
+        if name == "relayed":  # a store of which only whole objects can be written
+            monkeypatch.setattr(remote.RemoteTree, "_in_parts", lambda self, name: False)
+        for form in ("shards", "torch"):
+            convert(servers.fill(source, "source", url), f"{url}/{name}/{form}", **FORMS[form])
+            here, there = content(str(tmp_path / form)), content(f"{url}/{name}/{form}")
+            assert here.keys() == there.keys()
+            assert [n for n in here if here[n] != there[n] and n != "ckptkit-ledger.json"] == []
+            assert tree_at(f"{url}/{name}").uploads() == []
+            assert clean(f"{url}/{name}/{form}").notes == ()
+        run = fleet.begin(plan_of(source, f"{url}/{name}/left", container="safetensors"), unit=UNIT)
+        fleet.do(run, run.units[0])
+        assert [n for _, n in clean(f"{url}/{name}/left").uploads] == [1]
+        again = fleet.begin(plan_of(source, f"{url}/{name}/left", container="safetensors"), unit=UNIT)
+        assert [u.name for u in fleet.left(again, fleet.done(again))] == [u.name for u in run.units[1:]]
+        assert clean(f"{url}/{name}/left", remove=True).removed
+        found = clean(f"{url}/{name}/left")
+        assert found.uploads == () and found.notes == ()
 
 
 def test_a_single_object_and_files_of_this_machine(source: Path, tmp_path: Path, bucket: list[servers.Request]) -> None:
@@ -228,14 +255,14 @@ def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next
                 shutil.copytree(tmp_path / "before", target)
             plan = made._replace(target=str(target))
             clock = [0]
-            monkeypatch.setattr(fleet, "tree_at", lambda where, c=clock, k=at, a=after: Dying(honest(where), c, k, a))
+            monkeypatch.setattr(running, "tree_at", lambda where, c=clock, k=at, a=after: Dying(honest(where), c, k, a))
             try:
                 fleet.carry_out(fleet.begin(plan, overwrite=before is not None, unit=9_000), one_after_another)
                 ended = True
             except Died:
                 ended = False
                 assert seen(target) in (before, 2.0)
-            monkeypatch.setattr(fleet, "tree_at", honest)
+            monkeypatch.setattr(running, "tree_at", honest)
             if not ended:
                 try:
                     fleet.carry_out(fleet.begin(plan, overwrite=before is not None, unit=9_000), one_after_another)
@@ -306,7 +333,7 @@ def test_units_cover_a_file_once_and_their_plans_hold_all_of_it(sizes: list[int]
         for i, (n, s) in enumerate(specs) if n in layout.slots
     )  # fmt: skip
     plan = Plan("x", True, sources, tasks, layout, ())
-    units = cut_plan(plan, container.finish, size, least)
+    units = cut(plan, size, least)
     held: dict[str, int] = {}
     if units:
         assert units[0].start == 0 and units[-1].stop == layout.files[0][1]

@@ -21,7 +21,7 @@ from itertools import islice
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import UsageError, one_of
-from ..schema import Architecture, Dialect, check
+from ..schema import Architecture, Dialect
 from ..support.discovery import stems
 from ._learned_folder import is_learned
 
@@ -77,6 +77,8 @@ def learned_index() -> Mapping[str, Any]:
 def load(path: str) -> Architecture:
     """Run an architecture file and check its tables. UsageError says what is wrong with it."""
     from importlib.util import module_from_spec, spec_from_file_location
+
+    from ..schema.check import check
 
     spec = spec_from_file_location("ckptkit_arch_" + os.path.basename(path)[:-3], path)
     if spec is None or spec.loader is None or not os.path.isfile(path):

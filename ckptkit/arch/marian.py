@@ -5,6 +5,7 @@ Source: transformers models/marian (`share_encoder_decoder_embeddings`).
 
 from ckptkit.arch._libraries import bart
 from ckptkit.arch._libraries.decoder_words import may
+from ckptkit.arch._libraries.marian import own
 from ckptkit.schema import Besides, embedding, linear, when
 
 S = "shared_words"
@@ -25,6 +26,10 @@ OTHER: dict[str, tuple[str, str | tuple[str, ...]]] = {
     "lm_head.weight": ("lm_head.weight", "target_head.weight"),
     "final_logits_bias": ("final_logits_bias", ("target_head.bias", "1 decoder_vocab")),
 }
+# what its class would else take for the first token of a translation, and let it end without
+ENDS = {"decoder_start_token_id": lambda values: values.get("pad"), "forced_eos_token_id": lambda values: values.get("eos")}
+ALSO = {**SHARED.config.also, **ENDS}
+SHARED = SHARED._replace(config=SHARED.config._replace(also=ALSO))
 APART = SHARED._replace(
     name="hf_apart",
     title="transformers (PyTorch), two vocabularies",
@@ -35,6 +40,6 @@ APART = SHARED._replace(
 )
 
 ARCHITECTURE = bart.architecture(
-    "marian", "Marian", MODULES, (SHARED, APART), positions="waves", norm="after", derivations={"waves": bart.waves},
+    "marian", "Marian", MODULES, (SHARED, APART, own(SHARED, WORDS)), positions="waves", norm="after", derivations={"waves": bart.waves},
     variants={"opus-mt": {"layers": 6, "decoder_layers": 6, "hidden": 512, "heads": 8}},
 )  # fmt: skip

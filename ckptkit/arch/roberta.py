@@ -100,22 +100,35 @@ FAIRSEQ_KEYS: dict[str, str | Key] = {
     "dropout": "dropout",
     "attention_dropout": "attention_dropout",
 }
+KIN = ("roberta", "xlm-roberta", "camembert")  # the same model; what they split text into is another matter
+TASK = "multilingual_masked_lm"  # XLM-R's, whose options are else RoBERTa's
 
 
 _TOLD = frozenset(("arch", "_name", "encoder_layers", "decoder_layers"))  # Megatron keeps its `args` too, and has none of these
 
 
 def read_fairseq(extras: Mapping[str, object]) -> dict[str, object] | None:
-    """The model's options in a fairseq file: `cfg.model` (new) or the attributes of `args` (old); None of other programs' arguments."""
+    """The model's options in a fairseq file: `cfg.model` (new) or the attributes of `args` (old); None of other programs' arguments. "kin"
+    is which of RoBERTa's models it is, where the task says it."""
     cfg = extras.get("cfg")
     options = cfg.get("model") if isinstance(cfg, Mapping) else None
     found = options if options is not None else extras.get("args")
     found = getattr(found, "state", found)
-    return {str(k): v for k, v in found.items()} if isinstance(found, Mapping) and not _TOLD.isdisjoint(found) else None
+    if not isinstance(found, Mapping) or _TOLD.isdisjoint(found):
+        return None
+    task = cfg.get("task") if isinstance(cfg, Mapping) else None
+    named = task.get("_name") if isinstance(task, Mapping) else found.get("task")
+    return {str(k): v for k, v in found.items()} | ({"kin": "xlm-roberta"} if named == TASK else {})
+
+
+def _of_kin(raw: dict[str, object]) -> dict[str, object]:
+    """The options with the task that says which of its models it is."""
+    return {k: v for k, v in raw.items() if k != "kin"} | ({"task": TASK} if raw.get("kin") == "xlm-roberta" else {})
 
 
 def write_fairseq(raw: dict[str, object]) -> dict[str, object]:
     """What fairseq's loader expects beside `model`: `args` None and the options as a plain dict."""
+    raw = _of_kin(raw)
     task = {"_name": raw.get("task", "masked_lm")}
     return {"args": None, "cfg": {"_name": None, "model": {**raw, "_name": "roberta"}, "task": task}}
 
@@ -124,7 +137,7 @@ def write_fairseq_old(raw: dict[str, object]) -> dict[str, object]:
     """The older form: `args` is an argparse.Namespace."""
     from ckptkit.support.opaque import Opaque
 
-    return {"args": Opaque("argparse", "Namespace", (), dict(raw))}
+    return {"args": Opaque("argparse", "Namespace", (), _of_kin(raw))}
 
 
 NO_RESERVED = {
@@ -152,7 +165,7 @@ def _fairseq(name: str, title: str, rows: Mapping[str, str | tuple[str, ...]], w
         lacks=NO_SEGMENTS,
         config=ConfigForm(
             filename="",
-            keys=FAIRSEQ_KEYS,
+            keys={**FAIRSEQ_KEYS, "kin": Key("kin", words={n: n for n in KIN}, required=False)},
             implied={"norm_eps": 1e-5},
             defaults={**DEFAULTS, "activation": "gelu", "tied": True},
             also={"arch": "roberta_base", "task": "masked_lm", "pooler_activation_fn": "tanh", "activation_dropout": 0.0},
@@ -161,8 +174,6 @@ def _fairseq(name: str, title: str, rows: Mapping[str, str | tuple[str, ...]], w
         ),
     )
 
-
-KIN = ("roberta", "xlm-roberta", "camembert")  # the same model; what they split text into is another matter
 
 TRAITS = {
     "encoder": "encoder.layers.{layer}",

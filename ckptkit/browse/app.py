@@ -264,9 +264,11 @@ class Browser(App[None]):
         worker = get_current_worker()
         try:
             for k, s in enumerate(self.sides):
+                wanted = {*names[k]}
                 with self._reading:
-                    there = [n for n in names[k] if n in s.subject.checkpoint.tensors]
-                    asked = Asked(there, progress=self._tell, cancelled=lambda: worker.is_cancelled, jobs=self.jobs)
+                    parts = s.subject.packings.parts(r.note for r in s.rows if r.role == "packing" and r.name in wanted)
+                    there = [n for n in names[k] if n in parts or n in s.subject.checkpoint.tensors]
+                    asked = Asked(there, parts=parts, progress=self._tell, cancelled=lambda: worker.is_cancelled, jobs=self.jobs)
                     found = survey(s.subject.checkpoint, (), asked, checks=False).statistics
                 if worker.is_cancelled:
                     return
@@ -353,6 +355,7 @@ class Browser(App[None]):
     def action_read_all(self) -> None:
         if not self.doing:
             self._begin("reading all weights")
+            self._show()  # without the offer to read
             self._everything()
 
     def action_switch(self) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("browse")
+@declare.command("browse", "Look around in a checkpoint in the terminal.")
 @declare.argument("paths", metavar="PATH [PATH2]", nargs=-1)
 @pair_options
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads that read the weights.  [default: the processors]")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..verbs.convert import Conversion
 
 
-@declare.command("convert")
+@declare.command("convert", "Write it in another naming, format or type.")
 @declare.argument("source", metavar="SRC")
 @declare.argument("target", metavar="DST")
 @declare.option(
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     help="Then rebuild and run both sides: exit status 1 if DST is not the same model (see `ckptkit verify`).",
 )
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
-@declare.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
+@declare.option("--max-memory", metavar="SIZE", help="Bound of all buffers together (default: 256MiB, or a quarter of what may be used).")
 @declare.option(
     "--on-overflow",
     type=declare.Choice(["error", "clip", "keep"]),
@@ -96,6 +96,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Values too large for --dtype: refuse, store its largest, or let them become infinite.",
 )
+@declare.option("--on", metavar="ENGINE", help="Have other processes write it in parts: local:N, ray, ray://HOST:10001, dask://HOST:8786.")
+@declare.option("--plan-to", metavar="PLACE", help="Write the plan to a file or an address, for `ckptkit work` and `ckptkit finish`.")
+@declare.option("--part-size", metavar="SIZE", help="Of what is written in parts.  [default: 64MiB, more for a target of terabytes]")
 @declare.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr; what is lost is said.")
 @format_option("plan", "conversion")
@@ -105,8 +108,8 @@ def command(
     init_missing: bool,
     resize_vocab: int | None, seed: int, drop_optimizer: bool, dequantize: bool,
     quantize: str | None, keep: tuple[str, ...], tp: int, pp: int, dry_run: bool,
-    overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str, on_overflow: str,
-    no_sync: bool, quiet: bool, form: str,
+    overwrite: bool, force: bool, check: bool, reference: bool, proven: bool, jobs: int | None, max_memory: str | None, on_overflow: str,
+    on: str | None, plan_to: str | None, part_size: str | None, no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Write the checkpoint SRC as DST in another naming and format, complete: weights, configuration, vocabulary, ledger.
 
@@ -151,8 +154,8 @@ def command(
                 dry_run=dry_run, overwrite=overwrite, force=force, check="reference" if reference else check, jobs=jobs,
                 add=add, init_missing=init_missing, resize_vocab=resize_vocab, seed=seed, dequantize=dequantize,
                 quantize=quantize, keep=keep, tp=tp, pp=pp,
-                max_memory=parse_size(max_memory, "--max-memory")
-                or 0, on_overflow=on_overflow, sync=not no_sync, progress=progress,
+                max_memory=parse_size(max_memory, "--max-memory"), on_overflow=on_overflow, sync=not no_sync, progress=progress,
+                on=on, plan_to=plan_to, part_size=parse_size(part_size, "--part-size"),
             )  # fmt: skip
         except FindingsError as e:
             declare.echo(show_findings(e.findings), err=True)
@@ -160,13 +163,13 @@ def command(
     told = [f for f in done.findings if not quiet or f.severity != "info" or f.rule in LOSSES]
     if told:
         declare.echo(show_findings(told), err=True)
-    if dry_run:
+    if dry_run or plan_to is not None:
         declare.echo(show("plan", done, form))
     elif form == "json":
         declare.echo(show("conversion", done, form))
     elif not quiet:
         declare.echo(show("conversion", done, form), err=True)
-    return _verified(done, source, reading, drop, quiet=quiet) if proven and not dry_run else 0
+    return _verified(done, source, reading, drop, quiet=quiet) if proven and not dry_run and plan_to is None else 0
 
 
 LOSSES = ("dropped", "part")  # what no --quiet hides

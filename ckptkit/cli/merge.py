@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("merge")
+@declare.command("merge", "Add a PEFT adapter into the weights of its base.")
 @declare.argument("paths", metavar="BASE [ADAPTER] DST", nargs=-1)
 @declare.option("--alpha", type=declare.FloatRange(0), metavar="N", help="lora_alpha, where no adapter_config.json says it.")
 @declare.option("--container", metavar="NAME", help="The format to write: safetensors, torch.  [default: the base's]")
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 @declare.option("--force", is_flag=True, help="DANGEROUS: merge into a base that has errors.")
 @declare.option("--check/--no-check", default=True, help="Verify the base's checksums and read back what was written.  [default: check]")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
-@declare.option("--max-memory", metavar="SIZE", default="256MiB", show_default=True, help="Bound of all buffers together.")
+@declare.option("--max-memory", metavar="SIZE", help="Bound of all buffers together (default: 256MiB, or a quarter of what may be used).")
 @declare.option("--no-sync", is_flag=True, help="DANGEROUS in a power cut: do not wait until the disk has everything.")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
 @format_option("plan", "conversion")
 def command(
     paths: tuple[str, ...], alpha: float | None, container: str | None, dtype: tuple[str, ...], max_shard_size: str | None,
-    dequantize: bool, reading: Reading, dry_run: bool, overwrite: bool, force: bool, check: bool, jobs: int | None, max_memory: str,
+    dequantize: bool, reading: Reading, dry_run: bool, overwrite: bool, force: bool, check: bool, jobs: int | None, max_memory: str | None,
     no_sync: bool, quiet: bool, form: str,
 ) -> int:  # fmt: skip
     """Add a PEFT adapter into the weights of its BASE and write the model that both are as DST, complete.
@@ -62,7 +62,7 @@ def command(
             done = merge(
                 paths[0], paths[1] if len(paths) == 3 else None, paths[-1], alpha=alpha, container=container, dtypes=dtypes,
                 max_shard_size=parse_size(max_shard_size, "--max-shard-size"), dequantize=dequantize, dry_run=dry_run, overwrite=overwrite,
-                force=force, check=check, jobs=jobs, max_memory=parse_size(max_memory, "--max-memory") or 0, sync=not no_sync,
+                force=force, check=check, jobs=jobs, max_memory=parse_size(max_memory, "--max-memory"), sync=not no_sync,
                 progress=progress, reading=reading,
             )  # fmt: skip
         except FindingsError as e:

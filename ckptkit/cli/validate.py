@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from .. import store
 from .._typing import TYPE_CHECKING
 from ..errors import NotFoundError, UsageError, one_of, printable
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("validate")
+@declare.command("validate", "Is it whole, and what its configuration says?")
 @declare.argument("paths", metavar="[PATH]...", nargs=-1)
 @declare.option("--recursive", is_flag=True, help="PATH is a folder: check every checkpoint in it and below it.")
 @source_options
@@ -56,7 +58,8 @@ def command(
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
     Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums, NaN
-    and zeros; docs/rules.md lists the rules. Without PATH, every checkpoint of the policy file is checked.
+    and zeros; docs/rules.md lists the rules. Of a diffusers pipeline every component is checked. Without PATH, so is
+    every checkpoint of the policy file.
     What no file shows (a transposed square kernel, query and key exchanged, the number of heads) is for `ckptkit verify`.
     Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if something
     could not be decided: an expectation, an architecture that nobody knows.
@@ -85,7 +88,7 @@ def command(
     known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
     source = None
     if paths:
-        paths = tuple(p for path in paths for p in _below(path)) if recursive else paths
+        paths = tuple(p for path in paths for p in (_below(path) if recursive else _components(path)))
         choice = Choice(selected, ignored, {}, known, fail_on or "error")
         entries = [Entry(p, choice, parse_pairs(expect, "--expect"), (), lock or "", "", reading, not no_integrity) for p in paths]
     else:
@@ -134,6 +137,22 @@ def _watched(entries: list[Entry]) -> list[Checked]:
 
     with Progress("validate") as progress:
         return check_all(entries, progress if progress.active else None)
+
+
+def _components(path: str) -> list[str]:
+    """The components of a diffusers pipeline that have weights, or a configuration that is of some; anything else is itself."""
+    from ..configuration.pipeline import components
+    from ..containers import below
+
+    named = components(path)
+    if not named:
+        return [path]
+    places: list[str] = []
+    for name in sorted(named):
+        folder = os.path.join(path, name)
+        found = [p.path for p in below(folder)] if store.is_folder(folder) else [folder]
+        places += found or ([folder] if store.is_file(os.path.join(folder, "config.json")) else [])
+    return places or [path]
 
 
 def _below(path: str) -> list[str]:

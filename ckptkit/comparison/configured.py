@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..configuration.read import look
 from ..configuration.without_effect import AS_USUAL
 from ..findings import Finding
 from ..graph.account import unexplained_keys
 from ..graph.examine import Subject
+from ..graph.examine_two import shares_name
 from ..rules.run import run_rules
 from ..schema import Class, expand, placeholders
 from ..schema.traits import head
@@ -46,12 +48,12 @@ def unlike_keys(a: Subject, b: Subject) -> list[str]:
     """What one configuration says and the other does not, and nobody here models, in words: "config.json: is_decoder (A true, B false)"."""
     if a.config is None or b.config is None:
         sides = [s for s in (a, b) if s.config is not None]
-        return [f"{s.config_name}: {k} {_shown(v)}" for s in sides for k, v in _heard(s).items()]
+        return [f"{s.config_name}: {k} {shown(v)}" for s in sides for k, v in _heard(s).items()]
     x, y = _heard(a), _heard(b)
     if None not in (_said(a, START), _said(b, START)):
         x[START], y[START] = _said(a, START), _said(b, START)
     out = [
-        f"{(a if k in x else b).config_name}: {k} (A {_shown(_said(a, k))}, B {_shown(_said(b, k))})"
+        f"{(a if k in x else b).config_name}: {k} (A {shown(_said(a, k))}, B {shown(_said(b, k))})"
         for k in sorted(x.keys() | y.keys())
         if x.get(k) != y.get(k)
     ]
@@ -62,19 +64,19 @@ def unlike_keys(a: Subject, b: Subject) -> list[str]:
 
 
 def _said(s: Subject, key: str) -> object:
-    return s.config.raw.get(key) if s.config is not None else None
+    return look(s.config.raw, key) if s.config is not None else None
 
 
 def _heard(s: Subject) -> dict[str, object]:
-    """The keys nobody here models that may change what is computed. The library of a form (transformers) may compute with any word that it
-    has; other programs are known, and take no notice of words but those that are usual for the kind."""
+    """The keys nobody here models that may change what is computed. The library of a form (transformers, llama.cpp) may compute with any
+    word that it has; other programs are known, and take no notice of words but those that are usual for the kind."""
     keys = unexplained_keys(s)
     if s.values is None or s.architecture is None:
         return keys
     form = s.architecture.dialects[s.values.form].config
     if not any(head(kind).kind == "last" for group, kind in _heads(s).items() if group in s.graph.groups):
         keys.pop("pad_token_id", None)  # a table's own row for padding is masked; only a head at the last token asks which it is
-    return {k: v for k, v in keys.items() if form.labels or k in AS_USUAL or k in form.marks}
+    return {k: v for k, v in keys.items() if form.labels or form.whole is not None or k in AS_USUAL or k in form.marks}
 
 
 def _heads(s: Subject) -> Mapping[str, str]:
@@ -86,7 +88,7 @@ def _foreign(s: Subject) -> str:
     """What a configuration calls the model, if no naming of its architecture is written so; ""."""
     declared = s.config.declared if s.config is not None else None
     arch = s.architecture
-    if declared is None or arch is None or declared in arch.names:
+    if declared is None or arch is None or declared in arch.names or shares_name(s, arch):
         return ""
     written = {d.config.marks.get("model_type") for d in arch.dialects.values()}
     return "" if declared in written else declared
@@ -98,7 +100,7 @@ def _not_understood(s: Subject) -> list[str]:
         return []
     said = ((key, s.values.raw.get(key)) for canonical, key in s.values.keys.items() if canonical not in s.given)
     known = {key for canonical, key in s.values.keys.items() if canonical in s.values.values and canonical not in s.values.assumed}
-    return [f"{s.config_name}: {key} {_shown(v)} is not known here" for key, v in said if key not in known and v is not None]
+    return [f"{s.config_name}: {key} {shown(v)} is not known here" for key, v in said if key not in known and v is not None]
 
 
 def _lost_ties(s: Subject) -> list[str]:
@@ -132,7 +134,8 @@ def _has(cls: Class | None, name: str, group: str) -> bool:
     return cls is None or group == "core" or (group in cls.groups and name not in cls.without)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A word of a configuration, in a message."""
     import json
 
     text = json.dumps(value, ensure_ascii=False, default=str) if value is not None else "says nothing"

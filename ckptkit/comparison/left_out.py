@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..configuration.quantization_words import at_run_time
 from ..configuration.read import BLOCK, declared_name
 from ..configuration.without_effect import no_effect
 from ..errors import UnsupportedError
@@ -27,8 +28,16 @@ def not_compared(a: Subject, b: Subject) -> tuple[tuple[str, ...], tuple[str, ..
         if left := s.account.unread:
             grave.append(f"of {side} {unread_words(left)}")
         notes += [f"of {side} {text}" for text in other_models(s)]
+        if run_time_of(a) != run_time_of(b):
+            notes += [f"when {side} runs, {text}: the decoded weights are compared" for text in run_time_of(s)]
     grave += [f"{s.config_name} of {side} says nothing of {k}, the other {v!r}" for side, s, k, v in _unsaid(a, b)]
     return tuple(grave), tuple(notes)
+
+
+def run_time_of(s: Subject) -> tuple[str, ...]:
+    """What the library of a packed model quantises besides its weights, in words."""
+    said = s.packings.said
+    return at_run_time(said.words) if said is not None and s.packings.weights else ()
 
 
 def _unsaid(a: Subject, b: Subject) -> Iterator[tuple[str, Subject, str, object]]:
@@ -118,5 +127,7 @@ def other_keys(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
     if (a.values.form if a.values is not None else "") != (b.values.form if b.values is not None else ""):
         return {}
     x, y = other_words(a), other_words(b)
+    if a.packings.weights and b.packings.weights and run_time_of(a) != run_time_of(b):
+        x["at run time"], y["at run time"] = ("; ".join(run_time_of(s)) or None for s in (a, b))
     unsaid = {START} if START not in x or START not in y else set()  # then it is the library's own
     return {k: (x.get(k), y.get(k)) for k in sorted((x.keys() | y.keys()) - unsaid) if x.get(k) != y.get(k)}

@@ -12,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject
 from ..graph.packed_weights import PackedWeight
 from ..packing import decoded, in_file, in_steps, part_fetcher, ruler, tile_rows
+from ..schema.layout import Placed, nest
+from ..tensors import DTYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,12 +28,14 @@ RUN = 32  # columns
 LOST = {"BF16": 2.0**-8, "F16": 2.0**-11}
 CALIBRATED = ("gptq", "awq", "awq-gemv", "hqq")
 FAR = 0.6  # steps that a run is off on average: no nearest values are
+NEAR = 0.125  # what is off by less on average is too small for the type
+WORSE = 3  # a block whose error has so many times the original's own sum of squares: zeros would have been nearer by far
 
 
 class Steps(NamedTuple):
     """The error of one packed weight in steps. `beyond` is the share of elements off by more than rounding gives, `usual` the median over
-    runs of their means; `off` are the runs far above it, `place` the rows and columns that hold these (first, last), `worst` the row, first
-    column and mean of the worst run."""
+    runs of their means; `off` are the runs far above it or worse than zeros, `place` the rows and columns that hold these (first, last),
+    `worst` the row, first column and mean of the worst run."""
 
     packing: str
     largest: float
@@ -46,7 +51,7 @@ class Steps(NamedTuple):
     @property
     def is_rounding(self) -> bool:
         """Whether it is what rounding gives."""
-        return self.beyond == 0
+        return self.beyond == 0 and self.off == 0
 
     @property
     def is_damage(self) -> bool:
@@ -54,8 +59,8 @@ class Steps(NamedTuple):
         return not self.is_rounding and (self.off > 0 or self.usual > (1.5 if self.packing in CALIBRATED else FAR))
 
 
-def steps_of(a: Subject, stored: str, b: Subject, weight: PackedWeight) -> Steps | None:
-    """How far `weight` of b is from the tensor `stored` of a, which has its shape; None for a packing without steps."""
+def steps_of(a: Subject, b: Subject, weight: PackedWeight, found: Original) -> Steps | None:
+    """How far `weight` of b is from what a has of it (`original_of`); None for a packing without steps."""
     import numpy as np
 
     form = weight.form
@@ -70,18 +75,25 @@ def steps_of(a: Subject, stored: str, b: Subject, weight: PackedWeight) -> Steps
     largest = total = 0.0
     beyond = start = 0
     edges = np.arange(0, form.columns, RUN)
-    means = np.empty((form.rows, len(edges)), np.float32)
+    every = max(1, DTYPES[str(o["type"])].block // RUN) if form.packing == "ggml" else 1  # runs of a block, in which scales share one
+    means, worse = np.empty((form.rows, len(edges)), np.float32), np.zeros((form.rows, len(edges)), np.bool_)
     with np.errstate(all="ignore"), in_file(b.checkpoint.path):
-        for packed, original in zip(decoded(form, fetch), _rows(a, stored, weight), strict=True):
+        for packed, original in zip(decoded(form, fetch), _rows(a, b, weight, found), strict=True):
             stop = start + len(packed)
-            far, allowed = in_steps(rule, original, packed, np.broadcast_to(rule.unit(start, stop), packed.shape), lost)
+            unit, rounded = rule.unit(start, stop)
+            far, allowed = in_steps(rule, original, packed, np.broadcast_to(unit, packed.shape), lost + rounded)
             largest, total = max(largest, float(far.max())), total + float(far.sum(dtype=np.float64))
             beyond += int(np.count_nonzero(far > allowed))
+            if form.packing == "ggml":  # whose scales are rounded too: a run beside a large value may be off by more
+                far *= np.minimum(np.float32(1), np.float32(0.5) / allowed)
+            energy = np.add.reduceat(np.square(original), edges[::every], axis=1)
+            error = np.add.reduceat(np.square(original - packed), edges[::every], axis=1)
+            worse[start:stop] = np.repeat(error > WORSE * energy, every, axis=1)[:, : len(edges)]
             means[start:stop] = np.add.reduceat(far, edges, axis=1) / np.minimum(RUN, form.columns - edges)
             start = stop
     usual = float(np.median(means))
     row, run = divmod(int(means.argmax()), means.shape[1])
-    bad = np.argwhere(means > max(FAR, 2.2 * usual))
+    bad = np.argwhere((means > max(FAR, 2.2 * usual)) | (worse & (means > NEAR)))
     place = (0, 0, 0, 0)
     if len(bad):
         (r0, c0), (r1, c1) = bad.min(axis=0).tolist(), bad.max(axis=0).tolist()
@@ -89,30 +101,45 @@ def steps_of(a: Subject, stored: str, b: Subject, weight: PackedWeight) -> Steps
     numel = form.rows * form.columns
     worst = (row, run * RUN, float(means[row, run]))
     return Steps(
-        form.packing, largest, total / numel, beyond / numel, usual, len(bad), means.size, place, worst, form.strides is not None
+        weight.label, largest, total / numel, beyond / numel, usual, len(bad), means.size, place, worst, form.strides is not None
     )  # fmt: skip
 
 
-def _rows(a: Subject, stored: str, weight: PackedWeight) -> Iterator[Array]:
+def _rows(a: Subject, b: Subject, weight: PackedWeight, found: Original) -> Iterator[Array]:
     """The original in the order of the decoded matrix, tile by tile, float32."""
     import numpy as np
 
-    form, t = weight.form, a.checkpoint.tensors[stored]
+    form = weight.form
     step = tile_rows(form)
-    if form.strides is None and t.read is None and t.strides is None:
+    t = a.checkpoint.tensors[found.stored] if found.stored is not None else None
+    if t is not None and form.strides is None and t.read is None and t.strides is None:
         fetch = part_fetcher({"a": (t.spec.dtype, t.extents)}, a.checkpoint.read_extent)
         for start in range(0, form.rows, step):
             stop = min(start + step, form.rows)
             yield fetch("a", start * form.columns, stop * form.columns).astype(np.float32).reshape(stop - start, form.columns)
         return
-    whole = a.checkpoint.array(stored).astype(np.float32)
-    if form.strides is not None:
-        flat = np.empty(form.rows * form.columns, np.float32)
-        np.lib.stride_tricks.as_strided(flat, form.shape, [4 * s for s in form.strides])[...] = whole
-        whole = flat
-    matrix = whole.reshape(form.rows, form.columns)
+    flat = np.empty(form.rows * form.columns, np.float32)
+    if t is None:
+        _arranged(a, b, found.names, flat)
+    else:
+        strides = [4 * s for s in form.strides] if form.strides is not None else None
+        np.lib.stride_tricks.as_strided(flat, form.shape, strides)[...] = a.checkpoint.array(t.name)
+    matrix = flat.reshape(form.rows, form.columns)
     for start in range(0, form.rows, step):
         yield matrix[start : min(start + step, form.rows)]
+
+
+def _arranged(a: Subject, b: Subject, names: Sequence[str], flat: Array) -> None:
+    """Put parameters of a where b's packed tensor has them."""
+    import numpy as np
+
+    weights, sizes = Weights(a), b.sizes()
+    for name in names:
+        placed = b.graph.placed(name)
+        own = placed.parts[placed.which]
+        loops, start, _ = nest(placed, Placed(own, (own,), 0), sizes)
+        view = np.lib.stride_tricks.as_strided(flat[start:], [n.size for n in loops], [4 * n.source for n in loops])
+        view[...] = weights.get(name).reshape(view.shape)
 
 
 def in_words(s: Steps) -> str:
@@ -142,24 +169,49 @@ def summary(held: Sequence[tuple[str, Steps]]) -> list[str]:
     return out + ([f"packed: {len(more) - 12} more weights are more than rounding gives"] if len(more) > 12 else [])
 
 
-def comparable(a: Subject, stored: str, b: Subject, packed: str, name: str) -> bool:
-    """Whether a tensor of a is the whole original of a packed weight of b, in the same order: a parameter of its own in one layout."""
-    if stored not in a.checkpoint.tensors or stored in a.packings.weights:
-        return False
-    x, y = a.graph.params.get(name), b.graph.params.get(name)
-    alike = x is None or y is None or (x.row.layout == y.row.layout and len(y.row.parts) == 1)
-    return alike and a.checkpoint.tensors[stored].spec.shape == b.packings.weights[packed].form.shape
+class Original(NamedTuple):
+    """What a checkpoint has of a packed weight of another: the tensor `stored`, which has its shape and order, or, where that is None, the
+    parameters `names` that the packed tensor is made of."""
+
+    stored: str | None
+    names: Sequence[str] = ()
+
+
+def original_of(a: Subject, b: Subject, packed: str, names: Sequence[str]) -> Original | None:
+    """What a has of the packed weight of b that holds the parameters `names`; None where it lacks some of it or packs it too."""
+    form = b.packings.weights[packed].form
+    if not names or names[0] not in a.graph.params:
+        t = a.checkpoint.tensors.get(packed)
+        whole = t is not None and packed not in a.packings.weights and t.spec.shape == form.shape
+        return Original(packed) if whole and (not names or a.graph.recognition is None) else None
+    if any(n not in a.graph.params or b.graph.adjust(n) is not None for n in names):
+        return None
+    held = [a.graph.params[n] for n in names]
+    if any(bound.stored in a.packings.weights or bound.stored not in a.checkpoint.tensors for bound in held):
+        return None
+    stored, row = held[0].stored, b.graph.params[names[0]].row
+    alike = all(bound.stored == stored for bound in held) and held[0].row.layout == row.layout and held[0].row.parts == row.parts
+    if alike and a.checkpoint.tensors[stored].spec.shape == form.shape and a.graph.adjust(names[0]) is None:
+        return Original(stored)
+    assert b.architecture is not None
+    sizes = [{n: s.graph.solution.sizes.axis.get(n) for p in row.parts for n in b.architecture.params[p].layout.axes} for s in (a, b)]
+    return Original(None, tuple(names)) if sizes[0] == sizes[1] else None
+
+
+def held_in(s: Subject) -> dict[str, list[str]]:
+    """The packed weights of a checkpoint by stored name, and the parameters that each is made of, in order."""
+    out: dict[str, list[str]] = {stored: [] for stored in s.packings.weights}
+    for name, bound in s.graph.params.items():
+        if bound.stored in out and (not out[bound.stored] or len(bound.row.parts) > 1 or bound.row.layout.holder):  # else a tie
+            out[bound.stored].append(name)
+    return out
 
 
 def steps_between(a: Subject, b: Subject) -> Iterator[tuple[str, Steps]]:
     """The packed weights of either side against what the other has of them."""
     for original, other in ((a, b), (b, a)):
-        names = {bound.stored: name for name, bound in other.graph.params.items()}
-        for packed, weight in other.packings.weights.items():
-            name = names.get(packed, packed)
-            bound = original.graph.params.get(name)
-            stored = bound.stored if bound is not None else packed
-            if comparable(original, stored, other, packed, name):
-                steps = steps_of(original, stored, other, weight)
-                if steps is not None:
-                    yield name, steps
+        for packed, names in held_in(other).items():
+            found = original_of(original, other, packed, names)
+            steps = steps_of(original, other, other.packings.weights[packed], found) if found is not None else None
+            if steps is not None:
+                yield names[0] if len(names) == 1 else packed, steps

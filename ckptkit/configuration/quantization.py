@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property
 
 from .. import store
@@ -121,5 +120,7 @@ def _fits(pattern: str, module: str) -> bool:
 
         return fits(pattern[3:], module) is True
     if "*" in pattern:
+        from fnmatch import fnmatchcase
+
         return fnmatchcase(module, pattern)
     return module == pattern or module.endswith("." + pattern) or f".{pattern}." in f".{module}."

@@ -159,7 +159,8 @@ def load_config(checkpoint: Checkpoint, path: str | None = None, part: str = "")
 
 
 def declared_name(raw: Mapping[str, object]) -> str | None:
-    """What a configuration calls its model: model_type (our own block's first), the architecture whose class it names, or `model`."""
+    """What a configuration calls its model: model_type (our own block's first), the class of diffusers, the architecture of timm,
+    the architecture whose class it names, or `model`."""
     block = raw.get(BLOCK)
     for where in (block if isinstance(block, Mapping) else {}, raw):
         name = where.get("model_type")
@@ -169,6 +170,10 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         folded = (d.config for d in arch.dialects.values() if d.config.writer.fold is not None and "model_type" not in d.config.marks)
         if any(form.reader.unfold is not None and form.reader.unfold(raw) is not None for form in folded):
             return arch.name
+    if isinstance(named := raw.get("_class_name"), str) and "_diffusers_version" in raw:
+        return named
+    if isinstance(named := raw.get("architecture"), str) and isinstance(raw.get("pretrained_cfg"), Mapping):
+        return f"timm:{named}"
     classes = raw.get("architectures")
     if isinstance(classes, list) and classes and isinstance(classes[0], str):
         named = of_class(classes[0])
@@ -212,6 +217,13 @@ def size_names(arch: Architecture) -> set[str]:
     axes = {a for p in arch.params.values() for a in p.layout.axes}
     axes |= {a for d in arch.dialects.values() for t in d.besides.derived.values() for a in parse(t.layout).axes}
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
+
+
+def value_names(arch: Architecture) -> set[str]:
+    """Every canonical value that somebody may say of the model: its sizes, and what any of its configurations says or takes for granted."""
+    forms = [d.config for d in arch.dialects.values()]
+    said = {n for f in forms for spec in f.keys.values() for n in ((spec,) if isinstance(spec, str) else (spec.canonical, *spec.more))}
+    return size_names(arch) | said | {n for f in forms for n in (*f.implied, *f.defaults, *f.follows, *f.needs)}
 
 
 def optional_axes(arch: Architecture, switch: str | None = None) -> set[str]:

@@ -105,7 +105,9 @@ def write_config(
     draft.keep()
     if target.config.whole is not None:
         draft.refuse_unsaid(target.config.whole, source, rest)
-    chosen = choose_class(target.classes, groups, _named(rest, arch, target) or _like(source), arch.free_groups)
+    kin = str(draft.raw.get("model_type", "")).replace("-", "")  # which of several models with one table, where the form says that by a key
+    own = tuple(c for c in target.classes if kin and c.name.lower().startswith(kin)) or target.classes
+    chosen = choose_class(own, groups, _named(rest, arch, target) or _like(source), arch.free_groups)
     head = draft.head(chosen)
     written = _assembled(draft, head, rest, labels, source)
     if source.dialect is not None:

@@ -6,7 +6,7 @@ import os
 
 from .. import store
 from ..errors import NotFoundError
-from ._discovery import each
+from ._discovery import each, known
 from ._foreign import of_file
 from ._interface import Container
 from ._shard_names import is_index, of_index, whole_file
@@ -44,7 +44,7 @@ def _unwritten_index(path: str) -> Container | None:
     if not is_index(base) or not store.is_folder(folder or "."):
         return None
     ext = os.path.splitext(whole_file(base))[1]
-    return next((c for c in each() if ext in c.SUFFIXES), None) if of_index(base, store.listdir(folder or ".")) else None
+    return next((k.load() for k in known() if ext in k.suffixes), None) if of_index(base, store.listdir(folder or ".")) else None
 
 
 def _neighbours(path: str) -> str:

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from .. import store
 from .._typing import NamedTuple
 from ..errors import UNREADABLE, CheckpointError, NotFoundError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..support.name_text import natural
-from ._discovery import containers
+from ._discovery import asked, known
 from ._foreign import foreign_folder, of_file
 from ._interface import Checkpoint, Container, Place
-from ._shard_names import families, is_index, is_ranked, of_index, shard_of, whole_file
+from ._shard_names import BESIDE, families, is_index, is_ranked, of_index, shard_of, whole_file
 from ._sharding import read_index
-from .torch import BESIDE
 
 RULE = "folder"
 WEAK = 44  # ranks from here on are of files that may hold anything: results in a .npz, arrays, joblib
@@ -54,7 +53,7 @@ def candidates(folder: str, names: Sequence[str]) -> list[Candidate]:
     """What the containers find in a folder, the likeliest first. Shards are one candidate, under the name of their index."""
     found: dict[str, Candidate] = {}
     sets = families(names)
-    for c in containers().values():
+    for c in asked(names, (store.is_folder(os.path.join(folder, n)) for n in names)):
         for rank, target in c.find(folder, names):
             shard = shard_of(os.path.basename(target)) if os.path.dirname(target) == folder.rstrip(os.sep) or not folder else None
             family = next((f for f in sets if shard is not None and (f.stem, f.ext, f.of) == (*shard[:2], shard[3])), None)
@@ -108,9 +107,18 @@ def _is_ambiguous(target: str, names: Sequence[str]) -> bool:
 
 def beside(folder: str, opened: Checkpoint) -> list[Finding]:
     """Findings of what else lies in the folder of an opened checkpoint: its stale index, old shards, other checkpoints."""
+    return [f for _, f in _beside(folder, opened, frozenset())]
+
+
+def unread(folder: str, opened: Checkpoint, looked_at: Collection[str] = ()) -> list[Finding]:
+    """Of `beside` the findings of other checkpoints of the folder, without those whose names are in `looked_at`."""
+    return [f for others, f in _beside(folder, opened, frozenset(looked_at)) if others]
+
+
+def _beside(folder: str, opened: Checkpoint, looked_at: frozenset[str]) -> Iterator[tuple[bool, Finding]]:
+    """(whether it is of other checkpoints, a finding)."""
     names = names_in(folder)
     read = {os.path.basename(f) for f in opened.files} | {os.path.basename(opened.path)}
-    out = []
     base = os.path.basename(opened.path)
     for index in (n for n in names if is_index(n) and whole_file(n) == base):
         gone, shards = _state_of(os.path.join(folder, index), names)
@@ -121,25 +129,24 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
         else:
             what = f"{index} and its {len(shards)} shards lie beside {base}: {base} is read, as transformers does, and not they"
         severity = "warning" if base.startswith(("model.", "pytorch_model.", "tf_model.", "flax_model.")) else "error"
-        out.append(Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out"))
-    others = [n for n in others_in(folder, names) if n not in read]
+        yield False, Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out")
+    others = [n for n in others_in(folder, names) if n not in read and n not in looked_at]
     unwritten = {f.index_name: f"{f.names[0]} (and {len(f.names) - 1} more, without an index)" for f in families(names)}
     others = [n if n in names else unwritten.get(n, n) for n in others]
     usual = [n for n in others if n.split(".")[0].split("-0")[0] in _USUAL]
     more = [n for n in others if n not in usual]
     if usual:
         what = f"{_few(usual)} {'lies' if len(usual) == 1 else 'lie'} there too, by the name the same model: not looked at"
-        out.append(Finding("info", RULE, printable(usual[0]), what))
+        yield True, Finding("info", RULE, printable(usual[0]), what)
     if more:
         what = f"{_few(more)} {'is another checkpoint' if len(more) == 1 else 'are other checkpoints'} of the folder: not looked at"
-        out.append(Finding("info", RULE, printable(more[0]), what, "name a file to have it read"))
-    return out
+        yield True, Finding("info", RULE, printable(more[0]), what, "name a file to have it read")
 
 
 def others_in(folder: str, names: Sequence[str]) -> list[str]:
     """The names of everything in a folder that could be read as a checkpoint, but for what may be any arrays; a set of shards is its
     index, there or not."""
-    suffixes = (*(s for c in containers().values() for s in c.SUFFIXES if s not in _ANYTHING), ".tar", ".th")
+    suffixes = (*(s for k in known() for s in k.suffixes if s not in _ANYTHING), ".tar", ".th")
     sets = {n: f for f in families(names) for n in f.names}
     indexes = {n: of_index(n, names) for n in names if is_index(n)}
     indexed = {n for fs in indexes.values() for f in fs for n in f.names}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from .. import store
 from ..errors import PIPE, UNREADABLE, CheckpointError, NotFoundError, UnknownFormatError, UnsupportedError, printable
-from ._discovery import containers, each
+from ._discovery import each, known
 from ._interface import Container
 
 
@@ -56,8 +56,8 @@ def of_file(path: str) -> Container:
     text = instead_of_weights(head)
     if text is not None:
         raise UnknownFormatError(text[0], path=path, hint=text[1])
-    named = next((c.NAME for c in containers().values() if path.endswith(c.SUFFIXES)), None)
-    tried = ", ".join(containers())
+    named = next((k.name for k in known() if path.endswith(k.suffixes)), None)
+    tried = ", ".join(k.name for k in known())
     hint = f"named like {named}, but its bytes are not: a damaged or partial download?" if named else f"tried {tried}"
     raise UnknownFormatError("is no checkpoint format that ckptkit knows", path=path, hint=hint)
 

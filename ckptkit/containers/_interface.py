@@ -344,11 +344,13 @@ class Place(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Bytes that belong at an offset of an output file (its index in FileLayout.files)."""
+    """Bytes that belong at an offset of an output file (its index in FileLayout.files). Of what `finish` makes, `needs` are the tensors
+    whose checksums are in it: where it lies and how long it is depends on none."""
 
     file: int
     offset: int
     data: bytes
+    needs: frozenset[str] = frozenset()
 
 
 class Slot(NamedTuple):
@@ -393,8 +395,15 @@ class Inside(NamedTuple):
 NOTHING = Inside()
 
 
+FOLDERS = "/"  # among MARKS: any folder within a folder
+
+
 class Container(Protocol):
-    """The shape of a container module."""
+    """The shape of a container module.
+
+    `MARKS`, where a module has them (else its SUFFIXES are): what the names of a folder have within them where `find` can find something,
+    with a line end for the beginning and the end of a name.
+    """
 
     NAME: str
     TITLE: str
@@ -423,7 +432,9 @@ class Container(Protocol):
         max_shard_size: int | None = None,
     ) -> FileLayout: ...
 
-    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]: ...
+    def finish(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part]:
+        """What depends on content, given the checksum of every tensor's bytes; each part says whose it `needs`."""
+        ...
 
 
 def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:

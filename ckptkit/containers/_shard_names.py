@@ -18,6 +18,8 @@ SHARD = (  # compiled when it is first needed
 )
 INDEX = r"(?s)(?P<stem>.+)(?P<ext>\.(?:safetensors|bin|h5|msgpack))\.index(?:\.(?P<variant>[A-Za-z0-9_-]+))?\.json"
 RANKED = r"(?s)shard-(\d{5})-(.+)-(\d{5})-of-(\d{5})\.safetensors"  # what torch.distributed.checkpoint calls the file of a rank
+# what training scripts save beside the weights
+BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
 LOST = "is the rest lost?"  # hint of the finding that parts are lacking which no index names
 INDEXED = (".safetensors", ".bin", ".h5", ".msgpack")  # formats whose loaders read an index of shards
 

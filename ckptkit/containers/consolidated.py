@@ -30,6 +30,7 @@ else:
 NAME = "consolidated"
 TITLE = "PyTorch files of tensor-parallel ranks (consolidated.0N.pth)"
 SUFFIXES: tuple[str, ...] = ()
+MARKS = ("consolidated.",)
 DEFAULT_FILE = "consolidated.00.pth"
 WRITABLE = True
 TIES = False

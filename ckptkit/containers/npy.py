@@ -13,12 +13,13 @@ from .. import store
 from ..errors import UsageError, printable
 from ..limits import LIMITS
 from ..tensors import StoredTensor, TensorSpec
-from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
+from ._interface import FOLDERS, NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 NAME = "npy"
 TITLE = "numpy arrays (.npy), one or a folder of them"
 GENERAL = True  # a folder of arrays may be a form of its own: whoever knows more of it comes first
 SUFFIXES: tuple[str, ...] = (".npy",)
+MARKS = (".npy", FOLDERS)
 DEFAULT_FILE = "model"
 WRITABLE = True
 TIES = False

@@ -2,7 +2,9 @@
 
 Source: numpy/lib/_npyio_impl.py and numpy/lib/format.py; the zip by `zip_archive`, the arrays' headers by `npy_header`. A tensor's name is
 its entry's without `.npy`. Stored arrays are extents; a deflated one is unpacked when it is asked for, never to more than its header says.
-Object arrays, which only a pickle can carry, are refused.
+Object arrays, which only a pickle can carry, are refused. Marian keeps its configuration in an array of characters, which is no tensor:
+extras["special:model.yml"] has its text, and its words have one row more, of zeros: that of padding, which Marian makes itself, and
+transformers keeps (marian-dev src/common/io.cpp; transformers models/marian convert_marian_to_pytorch.py).
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ STRINGS = False
 
 SMALL = 1 << 20  # bytes: what is stored may swell by the limit unpack_ratio at most, unless it stays below this
 _WRITER = "numpy.savez"
+SETTINGS = "special:model.yml"
+PADDED = {"Wemb": 0, "encoder_Wemb": 0, "decoder_Wemb": 0, "decoder_ff_logit_out_b": 1}  # array -> the axis of Marian's words
+_RUN = 1 << 20  # bytes read at once
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -73,6 +78,12 @@ def _open(blob: store.Blob, entries: Mapping[str, Entry], path: str) -> Checkpoi
             raise UnsupportedError(f"is a zip with the entry {printable(e.name, 100)}, which is no .npy array", path=path)
         name = e.name.removesuffix(".npy")
         tensors[name] = _tensor(blob, e, name, path)
+    settings = tensors.get(SETTINGS)
+    extras: dict[str, object] = {}
+    if settings is not None and settings.spec.dtype in ("I8", "U8") and len(settings.spec.shape) == 1:
+        LIMITS.check("config_text", settings.spec.nbytes, f"the number of characters of {SETTINGS}")
+        extras[SETTINGS] = _text(tensors.pop(SETTINGS))
+        tensors = {n: _with_row(t, PADDED[n]) if n in PADDED else t for n, t in tensors.items()}
     if not tensors:
         raise UnsupportedError("is an empty zip: it holds no arrays", path=path)
 
@@ -81,7 +92,35 @@ def _open(blob: store.Blob, entries: Mapping[str, Entry], path: str) -> Checkpoi
             if not e.method:
                 yield Check(e.name, "crc32", (Extent(path, e.start, e.size),), e.crc)
 
-    return Checkpoint(path, NAME, tensors, files=(path,), checks=checks)
+    return Checkpoint(path, NAME, tensors, files=(path,), extras=extras, checks=checks)
+
+
+def _with_row(t: StoredTensor, axis: int) -> StoredTensor:
+    """A tensor with one row of zeros more along an axis before which there is nothing; another as it is."""
+    shape = t.spec.shape
+    if len(shape) != 2 or t.strides is not None or (axis and shape[0] != 1):
+        return t
+    spec = TensorSpec(t.spec.dtype, tuple(n + (i == axis) for i, n in enumerate(shape)))
+
+    def pieces() -> Iterator[bytes]:
+        if isinstance(t.read, Packed):
+            yield from t.read.pieces()
+        for x in t.extents:
+            blob = store.open_blob(x.path)
+            try:
+                for at in range(0, x.length, _RUN):
+                    yield blob.pread(min(_RUN, x.length - at), x.offset + at)
+            finally:
+                blob.close()
+        yield bytes(spec.nbytes - t.spec.nbytes)
+
+    return t._replace(spec=spec, extents=(), read=Packed(pieces))
+
+
+def _text(t: StoredTensor) -> str:
+    """The text of an array of characters, which ends at the first zero."""
+    raw = b"".join(t.read.pieces() if isinstance(t.read, Packed) else (store.read_bytes(x.path)[x.offset :][: x.length] for x in t.extents))
+    return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def _tensor(blob: store.Blob, e: Entry, name: str, path: str) -> StoredTensor:
@@ -157,7 +196,8 @@ def layout(
     inside: Inside = NOTHING,
     max_shard_size: int | None = None,
 ) -> FileLayout:
-    """One zip of .npy files, stored, each array's bytes on a multiple of 64. numpy has no ties, metadata or text: they are left out."""
+    """One zip of .npy files, stored, each array's bytes on a multiple of 64. numpy has no ties, metadata or text: they are left out, but
+    for Marian's settings."""
     from zlib import crc32
 
     from ._wire.npy_header import write_header
@@ -173,14 +213,19 @@ def layout(
     if max_shard_size is not None and sum(s.nbytes for s in specs.values()) > max_shard_size:
         raise UnsupportedError(f"{TITLE} is one file, never shards", hint="leave --max-shard-size out, or write safetensors")
     heads = [write_header(spec) for spec in specs.values()]
-    records = place([(f"{name}.npy", len(head) + spec.nbytes) for (name, spec), head in zip(specs.items(), heads, strict=True)])
-    parts = []
+    entries = [(f"{name}.npy", len(head) + spec.nbytes) for (name, spec), head in zip(specs.items(), heads, strict=True)]
+    said = inside.extras.get(SETTINGS)
+    text = said.encode() + b"\0" if isinstance(said, str) else b""
+    whole = write_header(TensorSpec("I8", (len(text),))) + text if text else b""
+    records = place([*entries, *([(f"{SETTINGS}.npy", len(whole))] if whole else [])])
+    parts = [Part(0, r.header, local_header(r) + whole) for r in records[len(entries) :]]
     slots: dict[str, Slot] = {}
-    for (name, spec), head, r in zip(specs.items(), heads, records, strict=True):
+    for (name, spec), head, r in zip(specs.items(), heads, records[: len(entries)], strict=True):
         parts.append(Part(0, r.header, local_header(r) + head))
         slots[name] = Slot(0, r.start + len(head), spec.nbytes)
     size = (records[-1].end if records else 0) + directory_size(records)
     state: dict[str, object] = {"records": [list(r) for r in records], "names": list(specs), "heads": [[crc32(h), len(h)] for h in heads]}
+    state |= {"settings": crc32(whole)} if whole else {}
     return FileLayout(NAME, ((filename, size),), slots, tuple(parts), "crc32", state)
 
 
@@ -197,5 +242,7 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     records = [Record(*r) for r in cast("list[list[Any]]", layout.state["records"])]
     names, heads = cast("list[str]", layout.state["names"]), cast("list[list[int]]", layout.state["heads"])
     sums = [combine(crc, crcs.get(name, 0), layout.slots[name].length) for name, (crc, _) in zip(names, heads, strict=True)]
-    parts = [Part(0, r.start + r.size, descriptor(r, crc)) for r, crc in zip(records, sums, strict=True)]
-    return (*parts, Part(0, records[-1].end if records else 0, directory(records, sums)))
+    sums += [cast("int", layout.state["settings"])] if "settings" in layout.state else []
+    needs = [frozenset((n,)) for n in names] + [frozenset[str]()] * (len(sums) - len(names))
+    parts = [Part(0, r.start + r.size, descriptor(r, crc), n) for r, crc, n in zip(records, sums, needs, strict=True)]
+    return (*parts, Part(0, records[-1].end if records else 0, directory(records, sums), frozenset(names)))

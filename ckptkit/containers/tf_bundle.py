@@ -47,6 +47,7 @@ _POINTER = 1 << 16  # bytes that no pointer has, and no error of a server
 NAME = "tf"
 TITLE = "TensorFlow V2 bundle"
 SUFFIXES: tuple[str, ...] = (".index",)
+MARKS = ("\ncheckpoint\n", ".index\n")
 DEFAULT_FILE = "model.ckpt"
 WRITABLE = True
 TIES = False
@@ -392,6 +393,7 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     count: Any = layout.state["data_files"]
     entries: Any = layout.state["entries"]
     items = []
+    needs = frozenset(e[0] for e in entries if e[6] is None)
     for name, kind, shape, shard, offset, size, known, key in entries:
         crc = known if known is not None else crcs.get(name, None if size else 0)
         if crc is None:
@@ -405,4 +407,4 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
             )
         )
     items.sort()
-    return (Part(len(layout.files) - 1, 0, table.build([(b"", bundle_entry.encode_header(count)), *items])),)
+    return (Part(len(layout.files) - 1, 0, table.build([(b"", bundle_entry.encode_header(count)), *items]), needs),)

@@ -33,6 +33,7 @@ else:
 NAME = "tf_v1"
 TITLE = "TensorFlow V1 checkpoint"
 SUFFIXES: tuple[str, ...] = (".ckpt",)
+MARKS = ("\ncheckpoint\n", ".ckpt")
 DEFAULT_FILE = "model.ckpt"
 WRITABLE = False
 TIES = False

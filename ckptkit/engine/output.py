@@ -36,13 +36,13 @@ def write_parts(files: Files, paths: tuple[str, ...], parts: Iterable[Part]) -> 
     def write() -> None:
         nonlocal buffer
         if len(group) < 4:
-            for file, at, data in group:
+            for file, at, data, _ in group:
                 files.write(paths[file], at, data)
         else:
             buffer = buffer or memory(CHUNK)
             file, span = group[0].file, buffer[: stop - start]
             files.read_there(paths[file], start, span)
-            for _, at, data in group:
+            for _, at, data, _ in group:
                 span[at - start : at - start + len(data)] = data
             files.write(paths[file], start, span)
 

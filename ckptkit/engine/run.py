@@ -22,6 +22,7 @@ from ..limits import using
 from ..plan.values import PLAN_VERSION, Plan
 from ..store.files import Files
 from ..support.files import CHUNK, checksum, quickest_checksum, trim, write_error, writeback
+from ..support.machine import LEAST, buffers, processors
 from .coverage import check_slots
 from .crew import Crew
 from .jobs import Job, jobs_of, ordered
@@ -32,7 +33,6 @@ from .sources import Unpacker, flat
 from .staging import Stage
 from .worker import Settings, Worker
 
-LEAST_MEMORY = 8 << 20
 _EACH = 4 << 20  # a worker needs this much at least: 1 MiB to read, to gather and to cast, and a window
 OVERFLOW = ("error", "clip", "keep")
 TRIM = 5000  # tensors from which on what planning needed is given back to the system before more is asked for
@@ -56,7 +56,7 @@ def run(
     *,
     overwrite: bool = False,
     jobs: int | None = None,
-    max_memory: int = 256 << 20,
+    max_memory: int | None = None,
     check: bool = True,
     on_overflow: str = "error",
     sync: bool = True,
@@ -66,7 +66,8 @@ def run(
 ) -> Result:
     """Carry out `plan`; the target is there and whole afterwards, or as it was before.
 
-    `max_memory` bounds the buffers (bytes, at least 8 MiB); `jobs` is how many threads (default: the processors).
+    `max_memory` bounds the buffers (bytes, at least 8 MiB; default: 256 MiB, or a quarter of what the control group allows where that is
+    less); `jobs` is how many threads (default: the processors that may be used).
     Without `sync` the disk is not waited for: as safe against a kill, but not against a power cut soon after.
     `check` reads every tensor back and compares. `on_overflow` says what a finite value becomes that a narrower type
     cannot hold: "error" refuses, "clip" stores the largest finite value, "keep" infinity or NaN; the last two are findings.
@@ -76,12 +77,12 @@ def run(
     started = time.perf_counter()
     if plan.version != PLAN_VERSION:
         raise UnsupportedError(f"the plan is of version {plan.version}, this ckptkit carries out version {PLAN_VERSION}", hint="plan again")
-    options = accepted(Options(jobs, max_memory, check, on_overflow, sync))
+    options = accepted(Options(jobs, buffers() if max_memory is None else max_memory, check, on_overflow, sync))
     limits = dict(pair for s in plan.sources if s.encoded is not None for pair in s.encoded.limits)
     with (
         using(**limits),
         Stage(
-            plan.target, single=plan.single, overwrite=overwrite, inputs=_inputs(plan), names=plan.names, mode=_mode(plan), resume=True
+            plan.target, single=plan.single, overwrite=overwrite, inputs=_inputs(plan), names=plan.names, mode=mode_of(plan), resume=True
         ) as stage,
         closing(Unpacker()) as unpacker,
     ):
@@ -125,7 +126,7 @@ def accepted(options: Options) -> Options:
     """`options`, or the UsageError of the one that cannot be."""
     if options.on_overflow not in OVERFLOW:
         raise UsageError(f"on_overflow is {options.on_overflow!r}", hint=one_of(options.on_overflow, OVERFLOW))
-    if options.max_memory < LEAST_MEMORY:
+    if options.max_memory < LEAST:
         raise UsageError(f"a memory bound of {options.max_memory:,} bytes is too little", hint="at least 8 MiB")
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"{options.jobs} jobs", hint="at least 1")
@@ -156,7 +157,7 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
     names = _names(plan)
     if not earlier:
         _check_space(plan, stage)
-    workers = max(1, min(options.jobs or os.cpu_count() or 1, options.max_memory // _EACH, len(plan.tasks)))
+    workers = max(1, min(options.jobs or processors(), options.max_memory // _EACH, len(plan.tasks)))
     by_slot = plan.layout.checksum is not None
     sources = tuple(flat(s) for s in plan.sources)
     if len(plan.tasks) >= TRIM:
@@ -241,7 +242,7 @@ def check_inputs(plan: Plan) -> None:
             raise NotFoundError("was to be copied along and is no readable file", path=path)
 
 
-def _mode(plan: Plan) -> int:
+def mode_of(plan: Plan) -> int:
     """The most that the target's files may permit: what every file of weights that goes into it does."""
     beside = {p for p, _ in plan.copies}
     return private([p for p, _, _ in plan.inputs if p not in beside] or [p for p, _, _ in plan.inputs])

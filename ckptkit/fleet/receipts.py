@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 
 from .._typing import Any, NamedTuple
 from ..errors import CheckpointError
@@ -11,8 +12,8 @@ from ..support import crc32, crc32c
 
 
 class Receipt(NamedTuple):
-    """Of a unit: its part's tag and bytes (tag "": not stored, for it waits), (offset in the tensor, length, checksum) of each tensor
-    that it holds, wholly or in part, how many values of which became infinite, and the bytes read."""
+    """Of a unit: its part's tag and bytes, (offset in the tensor, length, checksum) of each tensor that it holds, wholly or in part, how
+    many values of which became infinite, and the bytes read."""
 
     unit: str
     tag: str
@@ -21,9 +22,9 @@ class Receipt(NamedTuple):
     lost: dict[str, int]
     read: int
 
-    def to_json(self) -> dict[str, object]:
-        """Plain data."""
-        return self._asdict()
+    def to_json(self) -> bytes:
+        """What is noted of it, as JSON text."""
+        return json.dumps(self._asdict(), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def receipt_of(data: Mapping[str, Any]) -> Receipt:
@@ -33,8 +34,11 @@ def receipt_of(data: Mapping[str, Any]) -> Receipt:
     return Receipt(str(data["unit"]), str(data["tag"]), int(data["size"]), sums, lost, int(data["read"]))
 
 
-def fold(plan: Plan, receipts: Iterable[Receipt]) -> dict[str, int]:
-    """The checksum of every tensor, of the pieces in which units have it. CheckpointError where a piece is missing."""
+def fold(plan: Plan, receipts: Iterable[Receipt], names: Collection[str] | None = None) -> dict[str, int]:
+    """The checksum of every tensor (of `names`), from those of the pieces in which units have it, in whatever order they come.
+
+    Nothing for a format without checksums. CheckpointError where a piece is missing.
+    """
     if plan.layout.checksum is None:
         return {}
     pieces: dict[str, dict[int, tuple[int, int]]] = {}
@@ -43,6 +47,8 @@ def fold(plan: Plan, receipts: Iterable[Receipt]) -> dict[str, int]:
             pieces.setdefault(name, {})[at] = length, crc
     out = {}
     for t in plan.tasks:
+        if names is not None and t.name not in names:
+            continue
         crc, at = 0, 0
         for start, (length, piece) in sorted(pieces.get(t.name, {}).items()):
             if start == at:

@@ -11,8 +11,10 @@ import json
 import re
 from collections.abc import Mapping
 
+from .. import store
 from .._typing import Any, NamedTuple
 from ..containers import Part, is_index
+from ..engine.replaceable import check_target
 from ..errors import UsageError, printable
 from ..plan.ledger import LEDGER
 from ..plan.values import Plan
@@ -20,24 +22,27 @@ from ..store.interface import Tree
 
 
 class Old(NamedTuple):
-    """What is there already: nothing (`fresh`); else the tag of the index that is exchanged ("": none), and what is of no use after."""
+    """What is there already: nothing (`fresh`); else the tag of the index that is exchanged ("": none), and what is of no use after.
+    `at_once`: the store exchanges all files at one instant."""
 
     fresh: bool = True
     tag: str = ""
     obsolete: tuple[str, ...] = ()
+    at_once: bool = False
 
 
 def old_of(said: Mapping[str, Any]) -> Old:
     """What the run found when it was begun, of its note."""
-    return Old(bool(said["fresh"]), str(said["tag"]), tuple(map(str, said["obsolete"])))
+    return Old(bool(said["fresh"]), str(said["tag"]), tuple(map(str, said["obsolete"])), said.get("at_once") is True)
 
 
 def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
     """What the target's place holds. Raises UsageError where that is not to be replaced, or cannot be at once."""
     names = set(plan.names)
+    _refuse_place(plan)
     if single:
         return Old(fresh=tree.entry(single) is None) if _may(tree.entry(single) is not None, overwrite, plan.target) else Old()
-    there = {n for n, e in tree.list().items() if n != ".ckptkit"}
+    there = tree.list().keys() - {".ckptkit", ".gitattributes"}  # which every repository of the hub has
     if not _may(bool(there), overwrite, plan.target):
         return Old()
     written = _written(tree)
@@ -46,11 +51,22 @@ def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
         what = f"holds what ckptkit has not written, and replacing it would lose that: {printable(', '.join(foreign[:6]), 300)}"
         raise UsageError(what, path=plan.target, hint="name another target")
     index = next((n for n, _ in plan.layout.files if is_index(n)), None)
-    if index is None and len(plan.layout.files) > 1:
+    if index is None and len(plan.layout.files) > 1 and not tree.at_once:
         message = f"is replaced file by file in {plan.layout.container}: a reader could see some of both"
         raise UsageError(message, path=plan.target, hint="name another target")
     entry = tree.entry(index) if index is not None else None
-    return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)))
+    return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)), tree.at_once)
+
+
+def _refuse_place(plan: Plan) -> None:
+    """UsageError where the target is or holds an input, or is of another kind than what is to be written."""
+    inputs = tuple(path for path, _, _ in plan.inputs)
+    if not store.is_url(plan.target):
+        check_target(plan.target, single=plan.single, overwrite=True, inputs=inputs)
+        return
+    mine = next((p for p in inputs if p == plan.target or p.startswith(plan.target.rstrip("/") + "/")), None)
+    if mine is not None:
+        raise UsageError(f"is or holds an input of this conversion ({mine})", path=plan.target, hint="name another target")
 
 
 def _may(there: bool, overwrite: bool, target: str) -> bool:
@@ -76,7 +92,7 @@ def _written(tree: Tree) -> set[str]:
 def in_new_names(plan: Plan, old: Old, mark: str) -> Plan:
     """The plan whose shards have names of their own, where it takes the place of another checkpoint: in the layout, index and ledger."""
     index = next((i for i, (n, _) in enumerate(plan.layout.files) if is_index(n)), None)
-    if old.fresh or index is None:
+    if old.fresh or old.at_once or index is None:
         return plan
     new = {n: _marked(n, mark[:8]) for i, (n, _) in enumerate(plan.layout.files) if i != index}
     parts, size = [], -1

@@ -1,35 +1,41 @@
-"""A run: begun, done unit by unit, committed. All that it needs to go on after any death lies beside the target, in `.ckptkit/`.
+"""A run: begun, joined by whoever works on it, done unit by unit. All that it needs to go on after any death lies beside the target, in
+`.ckptkit/`.
 
-Policy: readers see the checkpoint of before or the new one. Objects appear when their parts are committed: the shards first, under names
-of their own where a checkpoint is replaced, then what lies beside the weights, and the index, or the one file of weights, last, with a
-condition. Which parts there are is the store's word; a note only adds the checksums. A unit done twice is as good as once. Whoever begins
-the same run again takes up what is there; another run into the same place is refused until the first is finished or cleaned away.
+Policy: readers see the checkpoint of before or the new one (`committing`). Which parts there are is the store's word; a note only adds the
+checksums. A unit done twice is as good as once. Whoever begins the same run again takes up what is there; another run into the same place
+is refused until the first is finished or cleaned away. A worker never begins a run: one that comes late finds none, and does nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 
 from .. import store
 from .._typing import Any, NamedTuple
-from ..containers import Part, by_name
+from ..containers import Part
 from ..engine.coverage import check_slots
 from ..engine.journal import fingerprint
-from ..engine.run import check_inputs
-from ..errors import CheckpointError, FindingsError, UsageError
-from ..findings import Finding
-from ..plan.values import Plan, from_json, to_json
+from ..engine.run import check_inputs, mode_of
+from ..errors import CheckpointError, NotFoundError, UsageError
+from ..plan.values import Plan
 from ..store.below import tree_at
 from ..store.interface import ABSENT, Tree
+from ..store.local import LocalTree
 from ..store.said import ExistsError
 from .make import made
 from .receipts import Receipt, fold, receipt_of
 from .replacing import Old, in_new_names, look_at_old, old_of
-from .units import UNIT, Finish, Unit, cut_plan, part_of
+from .saved import Saved, from_anywhere, load, save
+from .units import Places, Unit, cut, finish, part_of, places_of, size_for, within
 
 NOTES = ".ckptkit"
+AT_ONCE = 16  # notes that are read together
 Upload = dict[str, str]
+Where = tuple[Tree, str, str]
 
 
 class Run(NamedTuple):
@@ -44,6 +50,8 @@ class Run(NamedTuple):
     old: Old
     on_overflow: str
     notes: str
+    places: Places
+    unit: int  # bytes of a unit
     committed: bool = False  # whether the target is there, and only what is of no use any more has to be removed
 
     def name(self, file: int) -> str:
@@ -54,122 +62,212 @@ class Run(NamedTuple):
         """The name of a note."""
         return f"{self.notes}/{self.mark}/{word}"
 
-
-def finish_of(plan: Plan) -> Finish:
-    """What makes the bytes of the plan's container that depend on checksums."""
-    return by_name(plan.layout.container).finish
+    @property
+    def manifest(self) -> str:
+        """The name of the note that says that there is a run."""
+        return f"{self.notes}/run.json"
 
 
 def place_of(plan: Plan) -> tuple[str, str]:
     """(the folder that a plan's target is in or is, the name in it of a target that is one file)."""
+    target = store.absolute(plan.target).rstrip("/")
     if not plan.single:
-        return plan.target.rstrip("/"), ""
-    folder, _, name = plan.target.rstrip("/").rpartition("/")
-    return folder or ".", name
+        return target, ""
+    folder, _, name = target.rpartition("/")
+    return folder, name
 
 
-def begin(plan: Plan, *, overwrite: bool = False, unit: int = UNIT, on_overflow: str = "error") -> Run:
-    """Begin the run of a plan, or take one up that was begun. Raises UsageError where the target is there, or another run is under way."""
+def begin(plan: Plan, *, overwrite: bool = False, unit: int = 0, on_overflow: str = "error", shared: bool = False) -> Run:
+    """Begin the run of a plan, or take one up that was begun.
+
+    `unit`: bytes of a unit (0: by the target's size). `on_overflow`: as for `convert`. `shared`: note the plan beside the target too, for
+    workers that are other processes. Raises UsageError where the target is there, or another run is under way.
+    """
     if not plan.layout.files:
         raise UsageError("there is nothing to write", path=plan.target)
     check_slots(plan)
     check_inputs(plan)
+    plan = from_anywhere(plan)
+    at = _where(plan, on_overflow)
+    tree, notes, mark = at
+    size = unit or size_for(plan)
+    said = read_note(tree, f"{notes}/run.json")
+    if said is not None and said.get("mark") != mark:
+        raise UsageError("another run into this place is not finished", path=plan.target, hint=cleaned(plan))
+    if said is None:
+        said = _made(plan, at, size, overwrite)
+    if said is None:  # somebody else was quicker
+        return begin(plan, overwrite=overwrite, unit=unit, on_overflow=on_overflow, shared=shared)
+    run = _taken_up(plan, at, said, size, on_overflow)
+    if shared and not run.committed:
+        tree.put(run.note("plan.json"), save(Saved(plan, size, on_overflow, overwrite)))
+    return run
+
+
+def _made(plan: Plan, at: Where, size: int, overwrite: bool) -> dict[str, Any] | None:
+    """The manifest of a run that is new, which is written only where there is none: None where there is one meanwhile."""
+    tree, notes, mark = at
+    old = look_at_old(plan, tree, place_of(plan)[1], overwrite=overwrite)
+    plan = in_new_names(plan, old, mark)
+    files = sorted({u.file for u in cut(plan, size, tree.least_part)})
+    mine = {f: tree.sink(plan.layout.files[f][0]).begin() for f in files}
+    said = {
+        "ckptkit_run": 2, "mark": mark, "unit": size, "old": _without(old, plan)._asdict(), "uploads": {str(f): u for f, u in mine.items()}
+    }  # fmt: skip
+    try:
+        tree.put(f"{notes}/run.json", json.dumps(said).encode(), only_if=ABSENT)
+    except ExistsError:
+        for f, u in mine.items():
+            tree.sink(plan.layout.files[f][0]).abort(u)
+        return None
+    return said
+
+
+def join(plan: Plan, *, unit: int, on_overflow: str = "error") -> Run:
+    """The run of a plan that somebody else has begun, with the same `unit`. Raises NotFoundError where it is not under way."""
+    check_inputs(plan)
+    at = _where(plan, on_overflow)
+    said = read_note(at[0], f"{at[1]}/run.json")
+    if said is None:
+        message = "no run into this place is under way"
+        raise NotFoundError(message, path=plan.target, hint="it was finished or cleaned away; `ckptkit convert` begins it")
+    if said.get("mark") != at[2]:
+        message = "the run that is under way is of another plan, or was begun by another version of ckptkit"
+        raise UsageError(message, path=plan.target, hint="the same version is needed everywhere")
+    return _taken_up(plan, at, said, unit, on_overflow)
+
+
+def _where(plan: Plan, on_overflow: str) -> Where:
+    """(the tree, the folder of the notes in it, the word that tells the run from others)."""
     folder, single = place_of(plan)
     tree = tree_at(folder)
     tree.fresh()
-    notes = f"{NOTES}/{single}" if single else NOTES
+    if isinstance(tree, LocalTree):
+        tree.mode = mode_of(plan)
     mark = fingerprint(plan, plan.layout.checksum or "-", on_overflow)[:24]
-    manifest, said = f"{notes}/run.json", _json(tree, f"{notes}/run.json")
-    if said is not None and said.get("mark") != mark:
-        raise UsageError("another run into this place is not finished", path=plan.target, hint=_clean(plan))
-    old = look_at_old(plan, tree, single, overwrite=overwrite) if said is None else old_of(said["old"])
+    return tree, f"{NOTES}/{single}" if single else NOTES, mark
+
+
+def _taken_up(plan: Plan, at: Where, said: dict[str, Any], size: int, on_overflow: str) -> Run:
+    """The run that a manifest tells of."""
+    tree, notes, mark = at
+    old = old_of(said["old"])
     plan = in_new_names(plan, old, mark)
-    old = old._replace(obsolete=tuple(n for n in old.obsolete if n not in plan.names))
-    units = cut_plan(plan, finish_of(plan), unit, tree.least_part)
-    if said is None:
-        mine = {u.file: tree.sink(plan.layout.files[u.file][0]).begin() for u in units if u.number == 1}
-        said = {"ckptkit_run": 1, "mark": mark, "unit": unit, "old": old._asdict(), "uploads": {str(f): u for f, u in mine.items()}}
-        try:
-            tree.put(manifest, json.dumps(said).encode(), only_if=ABSENT)
-        except ExistsError:
-            for f, u in mine.items():
-                tree.sink(plan.layout.files[f][0]).abort(u)
-            return begin(plan, overwrite=overwrite, unit=unit, on_overflow=on_overflow)
+    units = cut(plan, size, tree.least_part)
     uploads = {int(f): dict(u) for f, u in said["uploads"].items()}
-    if {u.file for u in units} != uploads.keys() or said.get("unit") != unit:
-        raise UsageError("the run that is under way was cut another way", path=plan.target, hint=_clean(plan))
-    return Run(plan, tree, mark, units, uploads, old, on_overflow, notes, said.get("committed") is True)
+    if {u.file for u in units} != uploads.keys() or said.get("unit") != size:
+        raise UsageError("the run that is under way was cut another way", path=plan.target, hint=cleaned(plan))
+    committed = said.get("committed") is True
+    return Run(plan, tree, mark, units, uploads, _without(old, plan), on_overflow, notes, places_of(plan), size, committed)
 
 
-def _clean(plan: Plan) -> str:
+def _without(old: Old, plan: Plan) -> Old:
+    """What a run takes the place of, without what it writes itself."""
+    return old._replace(obsolete=tuple(n for n in old.obsolete if n not in plan.names))
+
+
+def cleaned(plan: Plan) -> str:
     """The hint that says how to be rid of a run."""
     return f"ckptkit clean {plan.target} shows it; with --remove it is gone"
 
 
-def do(run: Run, unit: Unit, crcs: dict[str, int] | None = None) -> Receipt:
-    """Make a unit and store it as its part. One that waits is only summed, until `crcs` are given. Done twice is as good as once."""
-    if not unit.waits or crcs is not None:
-        own = dict.fromkeys((t.name for t in run.plan.tasks), 0)
-        with made(part_of(run.plan, unit), clip=run.on_overflow == "clip") as m:
-            extra = [p for p in finish_of(run.plan)(run.plan.layout, crcs or {**own, **m.crcs}) if p.file == unit.file]
-            data = _with(m.data, unit, extra)
+def do(run: Run, unit: Unit) -> Receipt:
+    """Make a unit and store it as its part; done twice is as good as once.
+
+    One that waits for others reads their receipts. Raises CheckpointError where one of them is not done, or the run is over.
+    """
+    parts = within(unit, run.places.tails)
+    with made(part_of(run.plan, unit, run.places), clip=run.on_overflow == "clip") as m:
+        receipt = Receipt(unit.name, "", unit.stop - unit.start, _sums(run, unit, m.crcs), dict(m.lost), m.read)
+        data = m.data
+        if parts:
+            needs = frozenset(n for p in parts for n in p.needs)
+            crcs = fold(run.plan, [receipt, *_awaited(run, unit)], needs)
+            zeros = dict.fromkeys((t.name for t in run.plan.tasks), 0)
+            data = _with(data, unit, finish(run.plan, {**zeros, **crcs}))
+        try:
             tag = run.tree.sink(run.name(unit.file)).part(run.uploads[unit.file], unit.number, data)
-            receipt = Receipt(unit.name, tag, len(data), _sums(run.plan, unit, m.crcs), dict(m.lost), m.read)
-    else:
-        with made(part_of(run.plan, unit), clip=run.on_overflow == "clip") as m:
-            receipt = Receipt(unit.name, "", unit.stop - unit.start, _sums(run.plan, unit, m.crcs), dict(m.lost), m.read)
-    if crcs is None:
-        run.tree.put(run.note(f"{unit.name}.json"), json.dumps(receipt.to_json()).encode())
+        except KeyError:
+            message = "its upload is not there any more: another process has finished the run, or it was cleaned away"
+            raise CheckpointError(message, path=run.tree.label(run.name(unit.file)), hint="look whether the target is there") from None
+    receipt = receipt._replace(tag=tag)
+    run.tree.put(run.note(f"{unit.name}.json"), receipt.to_json())
     return receipt
+
+
+def _awaited(run: Run, unit: Unit) -> list[Receipt]:
+    """The receipts of the units that one waits for."""
+    found = _receipts(run, unit.waits)
+    lacking = [w for w in unit.waits if w not in found]
+    if lacking:
+        message = f"unit {unit.name} waits for {len(lacking)} others that are not done"
+        raise CheckpointError(message, path=run.plan.target, hint="do those first")
+    return list(found.values())
 
 
 def _with(data: memoryview, unit: Unit, parts: Iterable[Part]) -> memoryview:
     """A unit's bytes with what depends on checksums put in."""
-    made_ = [p for p in parts if unit.start < p.offset + len(p.data) and p.offset < unit.stop]
-    if not made_:
-        return data
     out = bytearray(data)
-    for p in made_:
+    for p in parts:
         low, high = max(p.offset, unit.start), min(p.offset + len(p.data), unit.stop)
-        out[low - unit.start : high - unit.start] = p.data[low - p.offset : high - p.offset]
+        if p.file == unit.file and low < high:
+            out[low - unit.start : high - unit.start] = p.data[low - p.offset : high - p.offset]
     return memoryview(out)
 
 
-def _sums(plan: Plan, unit: Unit, crcs: dict[str, int]) -> dict[str, tuple[int, int, int]]:
+def _sums(run: Run, unit: Unit, crcs: dict[str, int]) -> dict[str, tuple[int, int, int]]:
+    """Of each tensor of a unit: where its piece begins in the tensor, how long it is, its checksum."""
     out = {}
-    for t in plan.tasks:
-        if t.name in crcs and t.slot.file == unit.file:
+    for t in within(unit, run.places.tasks):
+        if t.name in crcs:
             low, high = max(unit.start, t.slot.offset), min(unit.stop, t.slot.offset + t.slot.length)
-            if low < high:
-                out[t.name] = low - t.slot.offset, high - low, crcs[t.name]
+            out[t.name] = low - t.slot.offset, high - low, crcs[t.name]
     return out
 
 
-def done(run: Run) -> dict[str, Receipt]:
-    """The receipts of units that are done, by unit: those whose part the store has as the note says, or whose object is committed."""
+def done(run: Run, units: Iterable[Unit] | None = None) -> dict[str, Receipt]:
+    """The receipts of units (all, or of `units`) that are done: those whose part the store has as the note says, or whose object is
+    committed."""
     tree = run.tree
     tree.fresh()
+    units = run.units if units is None else tuple(units)
     there: dict[int, dict[int, tuple[str, int]] | None] = {}
-    for file, upload in run.uploads.items():
+    for file in dict.fromkeys(u.file for u in units):
         try:
-            there[file] = tree.sink(run.name(file)).parts(upload)
+            there[file] = tree.sink(run.name(file)).parts(run.uploads[file])
         except KeyError:
             entry = tree.entry(run.name(file))
             there[file] = None if entry is not None and entry.size == run.plan.layout.files[file][1] else {}
+    names = noted(run)
+    said = _receipts(run, [u.name for u in units if u.name in names])
     out = {}
-    notes = tree.list(f"{run.notes}/{run.mark}")
-    for u in run.units:
-        if f"{u.name}.json" not in notes:
-            continue
-        said = _json(tree, run.note(f"{u.name}.json"))
-        try:
-            receipt = receipt_of(said or {})
-        except (KeyError, TypeError, ValueError):
-            continue
-        parts = there[u.file]
-        if receipt.unit == u.name and (parts is None or u.waits or parts.get(u.number) == (receipt.tag, receipt.size)):
+    for u in units:
+        receipt, parts = said.get(u.name), there[u.file]
+        if receipt is not None and (parts is None or parts.get(u.number) == (receipt.tag, receipt.size)):
             out[u.name] = receipt
     return out
+
+
+def noted(run: Run) -> set[str]:
+    """The names of the units that there are receipts of."""
+    return {n.removesuffix(".json") for n in run.tree.list(f"{run.notes}/{run.mark}")}
+
+
+def _receipts(run: Run, names: Iterable[str]) -> dict[str, Receipt]:
+    """The receipts that are noted, of those names."""
+
+    def one(name: str) -> Receipt | None:
+        try:
+            receipt = receipt_of(read_note(run.tree, run.note(f"{name}.json")) or {})
+        except (KeyError, TypeError, ValueError):
+            return None
+        return receipt if receipt.unit == name else None
+
+    names = list(names)
+    if len(names) < 2:
+        return {n: r for n in names if (r := one(n)) is not None}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return {n: r for n, r in zip(names, pool.map(one, names), strict=True) if r is not None}
 
 
 def left(run: Run, have: dict[str, Receipt]) -> list[Unit]:
@@ -177,169 +275,69 @@ def left(run: Run, have: dict[str, Receipt]) -> list[Unit]:
     return [u for u in run.units if u.name not in have]
 
 
-def commit(run: Run, receipts: dict[str, Receipt]) -> tuple[Finding, ...]:
-    """Make the target of its parts. Raises CheckpointError where a unit is not done, FindingsError for values that were lost."""
-    if run.committed:
-        tidy(run)
-        return ()
-    lacking = left(run, receipts)
-    if lacking:
-        message = f"{len(lacking)} of {len(run.units)} units are not done"
-        raise CheckpointError(message, path=run.plan.target, hint="begin the same conversion again: it goes on")
-    findings = _lost(run, receipts)
-    check_inputs(run.plan)
-    crcs = fold(run.plan, receipts.values())
-    tags: dict[int, dict[int, str]] = {}
-    for u in run.units:
-        got = receipts[u.name]
-        if u.waits and not _committed(run, u.file):
-            got = do(run, u, crcs)
-        tags.setdefault(u.file, {})[u.number] = got.tag
-    last = _last(run)
-    for file in run.uploads:
-        if file != last:
-            _complete(run, file, tags[file])
-    for name, data in _beside(run):
-        run.tree.put(name, data)
-    for file, data in sorted(_late(run, crcs).items(), key=lambda x: x[0] == last):
-        _put_late(run, file, data, last=file == last)
-    if last in run.uploads:
-        _complete(run, last, tags[last], only_if=ABSENT if run.old.fresh else None)
-    said = _json(run.tree, f"{run.notes}/run.json") or {}
-    run.tree.put(f"{run.notes}/run.json", json.dumps({**said, "committed": True}).encode())
-    tidy(run)
-    return findings
+def ready(run: Run, have: dict[str, Receipt]) -> list[Unit]:
+    """The units that are not done and wait for none that is not."""
+    return [u for u in left(run, have) if all(w in have for w in u.waits)]
 
 
-def tidy(run: Run) -> None:
-    """Remove what the new checkpoint took the place of, and the notes."""
-    for name in run.old.obsolete:
-        run.tree.delete(name)
-    clear(run)
-
-
-def _last(run: Run) -> int:
-    """The file whose appearance makes the checkpoint: an index, else the last of the layout."""
-    names = [n for n, _ in run.plan.layout.files]
-    return next((i for i, n in enumerate(names) if n.endswith((".index.json", ".index"))), len(names) - 1)
-
-
-def _committed(run: Run, file: int) -> bool:
-    try:
-        run.tree.sink(run.name(file)).parts(run.uploads[file])
-    except KeyError:
-        return True
-    return False
-
-
-def _complete(run: Run, file: int, tags: dict[int, str], only_if: str | None = None) -> None:
-    """Commit one object; one that an earlier run has committed is there with the bytes that it is to have."""
-    name, size = run.plan.layout.files[file]
-    try:
-        run.tree.sink(name).commit(run.uploads[file], tags, only_if=only_if)
-    except KeyError:
-        found = run.tree.entry(name)
-        if found is None or found.size != size:
-            message = "its parts are gone, and so is what was made of them"
-            raise CheckpointError(message, path=run.tree.label(name), hint=f"{_clean(run.plan)}, and begin again") from None
-
-
-def _late(run: Run, crcs: dict[str, int]) -> dict[int, bytes]:
-    """The files without tensors, whole: indexes."""
-    out: dict[int, bytearray] = {i: bytearray() for i in range(len(run.plan.layout.files)) if i not in run.uploads}
-    for p in (*run.plan.layout.parts, *finish_of(run.plan)(run.plan.layout, crcs)):
-        held = out.get(p.file)
-        if held is not None:
-            held.extend(bytes(max(0, p.offset + len(p.data) - len(held))))
-            held[p.offset : p.offset + len(p.data)] = p.data
-    return {i: bytes(b) for i, b in out.items()}
-
-
-def _put_late(run: Run, file: int, data: bytes, *, last: bool) -> None:
-    """Write a file without tensors; the last of all only where nothing, or what was there when the run began, still is."""
-    name = run.name(file)
-    if not last:
-        run.tree.put(name, data)
-        return
-    try:
-        run.tree.put(name, data, only_if=run.old.tag or ABSENT)
-    except ExistsError:
-        blob = run.tree.blob(name)
-        if blob.size != len(data) or blob.pread(blob.size, 0) != data:  # else this run has written it before it died
-            raise
-
-
-def _beside(run: Run) -> Iterable[tuple[str, bytes]]:
-    """What lies beside the weights: texts, and files that are copied."""
-    for source, name in run.plan.copies:
-        yield name, store.read_bytes(source, "header_bytes")
-    for name, text in run.plan.texts:
-        yield name, text.encode("utf-8", "backslashreplace")
-
-
-def _lost(run: Run, receipts: dict[str, Receipt]) -> tuple[Finding, ...]:
-    lost: dict[str, int] = {}
-    for r in receipts.values():
-        for name, n in r.lost.items():
-            lost[name] = lost.get(name, 0) + n
-    became = {"clip": "were stored as its largest", "keep": "became infinite or NaN", "error": "would become infinite or NaN"}
-    how, severity = run.on_overflow, "error" if run.on_overflow == "error" else "warning"
-    findings = tuple(
-        Finding(severity, "overflow", t.name, f"{lost[t.name]:,} values too large for {t.dtype} {became[how]}",
-                "choose a wider type, or clip or keep them" if severity == "error" else "")
-        for t in run.plan.tasks
-        if t.name in lost
-    )  # fmt: skip
-    if findings and how == "error":
-        abandon(run)
-        raise FindingsError(f"{findings[0].where!r}: {findings[0].message}", findings, path=run.plan.target, hint=findings[0].hint)
-    return findings
-
-
-def abandon(run: Run) -> None:
-    """Throw away what a run has stored."""
-    for file, upload in run.uploads.items():
-        run.tree.sink(run.name(file)).abort(upload)
-    clear(run)
-
-
-def clear(run: Run) -> None:
-    """Remove the notes of a run."""
-    for n in run.tree.list(f"{run.notes}/{run.mark}"):
-        run.tree.delete(run.note(n))
-    run.tree.delete(f"{run.notes}/run.json")
-
-
-def carry_out(run: Run, spread: Callable[[Callable[[Unit], Receipt], Sequence[Unit]], Iterable[Receipt]]) -> tuple[Finding, ...]:
-    """Do what is left of a run by `spread`(do, units), and commit it."""
-    if run.committed:
-        return commit(run, {})
-    have = done(run)
-    for r in spread(lambda u: do(run, u), left(run, have)):
-        have[r.unit] = r
-    return commit(run, have)
-
-
-def save_plan(plan: Plan) -> bytes:
-    """A plan as the text of a note."""
-    return json.dumps(to_json(plan)).encode()
-
-
-def load_plan(data: bytes) -> Plan:
-    """The plan of a note."""
-    return from_json(json.loads(data))
-
-
-def _json(tree: Tree, name: str) -> dict[str, Any] | None:
+def read_note(tree: Tree, name: str) -> dict[str, Any] | None:
     """A note; None where there is none."""
     entry = tree.entry(name)
     if entry is None or entry.size < 0:
         return None
-    blob = tree.blob(name)
     try:
-        value = json.loads(blob.pread(blob.size, 0))
+        value = json.loads(read_whole(tree, name))
     except ValueError:
         return None
+    return value if isinstance(value, dict) else None
+
+
+def read_whole(tree: Tree, name: str) -> bytes:
+    """All of a small object. Raises NotFoundError."""
+    blob = tree.blob(name)
+    try:
+        return blob.pread(blob.size, 0)
     finally:
         blob.close()
-    return value if isinstance(value, dict) else None
+
+
+class Known(NamedTuple):
+    """How a process finds a run that another one has begun: the folder of its target, and the note in it that holds the plan."""
+
+    folder: str
+    note: str
+
+
+_runs: dict[Known, Run] = {}
+
+
+@contextmanager
+def known(run: Run) -> Iterator[Callable[[Unit], Receipt]]:
+    """What does units of the run wherever it is called. It can be pickled: another process reads the run's notes, once; this one need
+    not."""
+    at = Known(place_of(run.plan)[0], run.note("plan.json"))
+    _runs[at] = run
+    try:
+        yield partial(do_at, at)
+    finally:
+        _runs.pop(at, None)
+
+
+def do_at(at: Known, unit: Unit) -> Receipt:
+    """Do a unit of the run that is under way there. Raises NotFoundError where none is."""
+    return do(_run_at(at), unit)
+
+
+def _run_at(at: Known) -> Run:
+    """The run as this process knows it."""
+    run = _runs.get(at)
+    if run is None:
+        tree = tree_at(at.folder)
+        tree.fresh()
+        if tree.entry(at.note) is None:
+            raise NotFoundError("no run into this place is under way", path=at.folder, hint="it was finished or cleaned away")
+        saved = load(read_whole(tree, at.note), tree.label(at.note))
+        if len(_runs) > 3:
+            _runs.clear()
+        run = _runs[at] = join(saved.plan, unit=saved.unit, on_overflow=saved.on_overflow)
+    return run

@@ -27,7 +27,7 @@ import os
 from collections.abc import Mapping
 
 from .._typing import NamedTuple
-from ..containers import containers
+from ..containers import known
 from ..errors import NotFoundError, UsageError, one_of
 from ..graph.reading import Reading
 from ..limits import accepted
@@ -171,9 +171,10 @@ def _entries(raw: dict[str, object], base: Choice, limits: Mapping[str, int], fo
         kept = {r: g for r, g in choice.severity.items() if r != "unknown"}
         choice = allow_unknown(choice) if allows_unknown(raw, source) else choice._replace(severity=kept)
     allowed = tuple(_texts(raw, "containers", source))
+    names = [k.name for k in known()] if allowed else []
     for c in allowed:
-        if c not in containers():
-            raise UsageError(f"containers: no container is called {c!r}", path=source, hint=one_of(c, containers()))
+        if c not in names:
+            raise UsageError(f"containers: no container is called {c!r}", path=source, hint=one_of(c, names))
     expect = {}
     for key, value in _map(raw, "expect", source).items():
         if isinstance(value, bool) or not isinstance(value, (int, str)):

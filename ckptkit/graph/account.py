@@ -19,12 +19,15 @@ A tensor of an unknown architecture is unexplained, and yet compared, digested a
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from operator import itemgetter
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
+from ..configuration.quantization import KEYS
+from ..configuration.quantization_words import unknown_words
 from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
 from ..errors import UndecidedError, printable
 from ..support.name_text import collapse, natural
@@ -263,7 +266,7 @@ def _entries(subject: Subject) -> Iterator[Entry]:
     for key, value in ck.extras.items():
         if ck.container == "savedmodel":
             yield Entry("entry", key, "used", "of the program")
-        elif inside and key in ("args", "cfg", "config"):
+        elif inside and key in ("args", "cfg", "config", "gguf"):
             yield Entry("entry", key, "used", "the configuration")
         elif (n := _bytes_in(value, 0)) >= _BLOB:
             yield Entry("entry", key, "dropped" if key in subject.graph.dropped else "unexplained", f"{n:,} bytes of no known form", True)
@@ -295,24 +298,71 @@ def _keys(subject: Subject) -> Iterator[Entry]:
     if subject.config is None:
         return
     unknown = unexplained_keys(subject)
-    for key, value in subject.config.raw.items():
+    said: Mapping[str, object] = subject.config.raw
+    if subject.config.inside:
+        said = _each_key(said)
+    for key, value in said.items():
         if key in unknown:
             yield Entry("key", str(key), "unexplained", "no table of the architecture has it")
-        else:
+        elif ".derived." not in key:
             yield Entry("key", str(key), "stray" if no_effect(key, value) else "used")
+    for key in [k for k in unknown if k not in said and k.partition(".")[0] in said]:
+        yield Entry("key", key, "unexplained", "a word that nothing here reads")
 
 
 def unexplained_keys(subject: Subject) -> dict[str, object]:
-    """The keys of the configuration, with what they say, that nobody here understands and that may change what the model computes."""
+    """The keys of the configuration, with what they say, that nobody here understands and that may change what the model computes. Those
+    in an object of which other keys are read are named with it ("rope_parameters.mscale"). What is said of packed weights is understood
+    as far as their packing reads it."""
     raw: Mapping[str, object] = subject.config.raw if subject.config is not None else {}
     values = subject.values
     if values is None:
-        return {k: v for k, v in raw.items() if not no_effect(k, v)}
+        flat = _each_key(raw) if subject.config is not None and subject.config.inside else raw
+        return _but_of_packing(subject, {k: v for k, v in flat.items() if not no_effect(k, v) and ".derived." not in k})
     form = subject.architecture.dialects[values.form].config if subject.architecture is not None else None
     rest = values.rest.get(values.form, {})
-    again = _said_again(form, rest, values.values, values.keys) if form is not None and rest else {}
-    rest = {k: v for k, v in rest.items() if v is None or again.get(k) != v}
-    return {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))}
+    if form is not None:
+        objects = {key.partition(".")[0] for key in (*form.keys, *form.also) if "." in key}
+        rest = {k: v for key, value in rest.items() for k, v in (leaves(key, value) if key in objects else [(key, value)])}
+    sizes = {**subject.graph.solution.sizes.axis, **values.values}
+    again = _said_again(form, rest, sizes, values.keys) if form is not None and rest else {}
+    rest = {k: v for k, v in rest.items() if v is None or not _equal(again.get(k), v)}
+    return _but_of_packing(subject, {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))})
+
+
+def _each_key(raw: Mapping[str, object]) -> dict[str, object]:
+    """A configuration inside a file, such as a GGUF file's keys, each by its name."""
+    return {k: v for key, value in raw.items() for k, v in (leaves(key, value) if key not in WITHOUT_EFFECT else [(key, value)])}
+
+
+def leaves(key: str, value: object) -> Iterator[tuple[str, object]]:
+    """What lies in an object, and in those in it, under names joined by dots."""
+    if isinstance(value, Mapping) and value:
+        for inner, v in value.items():
+            yield from leaves(f"{key}.{inner}", v)
+    else:
+        yield key, value
+
+
+def _equal(a: object, b: object) -> bool:
+    """Whether two values are the same; numbers of a file that holds float32 are, where they round to the same."""
+    if isinstance(a, float) and isinstance(b, float) and a != b:
+        try:
+            return struct.pack("<f", a) == struct.pack("<f", b)
+        except OverflowError:
+            return False
+    return a == b
+
+
+def _but_of_packing(subject: Subject, keys: dict[str, object]) -> dict[str, object]:
+    """Without what is said of weights that are packed so here, but for the words of it that no packing reads."""
+    said = subject.packings.said
+    if said is None or not subject.packings.weights:
+        return keys
+    out = {k: v for k, v in keys.items() if k not in KEYS or v != said.words}
+    for key in [k for k in KEYS if k in keys and k not in out][:1]:
+        out |= {f"{key}.{word}": v for word, v in unknown_words(said.words)}
+    return out
 
 
 def _said_again(form: ConfigForm, rest: Mapping[str, object], values: Mapping[str, object], read: Mapping[str, str]) -> dict[str, object]:
@@ -327,7 +377,10 @@ def _said_again(form: ConfigForm, rest: Mapping[str, object], values: Mapping[st
 
 def _is_usual(form: ConfigForm, key: str, value: object) -> bool:
     """Whether a key changes nothing: as its form has it, as any configuration has it, or since a written one has that value."""
-    if key in form.unread:
+    place, _, last = key.rpartition(".")
+    if key in form.unread or (place.endswith("_config") and last in WITHOUT_EFFECT):
+        return True
+    if any(key.startswith(begin[:-1]) for begin in form.usual if begin.endswith(".*")):
         return True
     if key in form.usual:
         return form.usual[key] is ... or form.usual[key] == value or value is None

@@ -33,6 +33,9 @@ COMPUTED = {  # how a name ends -> (its role, what is computed, or why it is no 
 }
 
 
+_NAMED_BY = {"diffusers": "_class_name", "timm": "architecture"}  # library -> the key by which its configurations name a model
+
+
 class Seen(NamedTuple):
     """A stored tensor's row in the schema and the numbers of its counted places."""
 
@@ -75,12 +78,51 @@ def environment_of(schema: LearnedSchema, raw: Mapping[str, Any] | None, cls: st
     """What a configuration says, with the library's defaults; only the class where there is no configuration."""
     if raw is None:
         return {"*class": cls}
-    env = environment(raw, schema.defaults, schema.aliases)
+    env = environment(raw, schema.defaults, schema.aliases, schema.spread)
     for key, text in schema.derived.items():
         if env.get(key) is None and (n := evaluate(text, env)) is not None:
             env[key] = n
     env["*class"] = cls
     return env
+
+
+def beyond(schema: LearnedSchema, raw: Mapping[str, Any] | None) -> str:
+    """What a configuration says of which the schema knows nothing: another value of a key that was never moved, a word or a kind of value
+    that was never met. "" where there is none."""
+    if schema.library.startswith("timm "):
+        return _beyond_timm(schema, raw or {})
+    for key, value in (raw or {}).items():
+        if key in schema.fixed and value != schema.fixed[key]:
+            return f"{key} {_short(value)}"
+        kind = "float" if type(value) is int and "float" in schema.types.get(key, ()) else type(value).__name__
+        if key in schema.types and kind not in schema.types[key]:
+            return f"{key} {_short(value)}"
+        for word in value if isinstance(value, list) else [value]:
+            if key in schema.words and isinstance(word, str) and word not in schema.words[key]:
+                return f"{key} {_short(word)}"
+    return ""
+
+
+def _beyond_timm(schema: LearnedSchema, raw: Mapping[str, Any]) -> str:
+    """Arguments of a model of timm's that are none of its architecture: in "model_args", and what the library takes from "pretrained_cfg".
+    Source: timm/models/_builder.py (`_update_default_model_kwargs`)."""
+    said = raw.get("model_args")
+    for key, value in said.items() if isinstance(said, Mapping) else ():
+        if key not in schema.words["model_args"]:
+            return f"model_args.{key} {_short(value)}"
+    trained = raw.get("pretrained_cfg")
+    trained = trained if isinstance(trained, Mapping) else {}
+    if trained.get("global_pool") is not None:
+        return f"pretrained_cfg.global_pool {_short(trained['global_pool'])}"
+    size, only = trained.get("input_size"), schema.fixed.get("pretrained_cfg.input_size")
+    if isinstance(size, list) and size and (size[0] != 3 or (only is not None and trained.get("fixed_input_size") and size[-1] != only)):
+        return f"pretrained_cfg.input_size {_short(size)}"
+    return ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else f"{text[:36]}..."
 
 
 def candidates(schema: LearnedSchema, named: str) -> list[tuple[str, str]]:
@@ -247,14 +289,14 @@ def learned_architecture(schema: LearnedSchema, found: Learned, shapes: Shapes) 
         dialects=(
             Dialect(
                 name="hf",
-                title="transformers (PyTorch)",
+                title=f"{schema.library.partition(' ')[0]} (PyTorch)",
                 style=TORCH,
                 rows=rows,
                 prefixes=(found.prefix,),
                 config=ConfigForm(
                     "config.json",
                     keys,
-                    marks={"model_type": schema.model_type},
+                    marks={_NAMED_BY.get(schema.library.partition(" ")[0], "model_type"): schema.model_type.removeprefix("timm:")},
                 ),
                 classes=(Class(found.class_name.removesuffix(MEMORY), frozenset(m.group for m in modules.values()) - {"core"}),),
             ),
@@ -329,7 +371,7 @@ def _extra(schema: LearnedSchema, counts: Mapping[tuple[str, tuple[int, ...]], i
     stages: dict[str, int] = {}
     for (node, _), n in counts.items():
         m = re.fullmatch(r"([\w.]+)\[(@?\d+)\]", schema.places[node].count)
-        if m:
+        if m and m[1] not in schema.spread:
             name = canonical_key(m[1])
             out[name] = out.get(name, 0) + n
             stages[name] = stages.get(name, 0) + 1

@@ -14,10 +14,10 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..configuration.quantization import Quantization
 from ..containers import Checkpoint, Packed
 from ..tensors import DTYPES, StoredTensor, TensorSpec
-from .packed_kinds import Alike, packed_by_kind
 
 if TYPE_CHECKING:
     from ..packing import Fault, Form
+    from .packed_kinds import Alike
 
 _CODES = frozenset(d.name for d in DTYPES.values() if d.block > 1 or d.bits == 8 or d.name in ("I32", "U32"))
 # names that only parts of packed weights have
@@ -51,6 +51,13 @@ class Packings(NamedTuple):
     faults: tuple[Fault, ...]
     said: Quantization | None
 
+    def parts(self, names: Iterable[str]) -> dict[str, StoredTensor]:
+        """The stored parts of these weights but for their codes, by stored name: scales, zeros, shapes. Other names give none."""
+        from ..packing import by_name
+
+        found = [w for n in names if (w := self.weights.get(n)) is not None]
+        return {t.name: t for w in found for role, t in w.parts.items() if role != by_name(w.form.packing).CODES}
+
 
 NONE = Packings({}, (), None)
 
@@ -61,6 +68,7 @@ def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
     if said is None and not any(spec.dtype in _CODES for spec in checkpoint.specs) and not any(n.endswith(TELLING) for n in tensors):
         return Packings({}, (), said)
     from ..packing import by_name, find_packed
+    from .packed_kinds import packed_by_kind
 
     def content(name: str) -> bytes:
         t = tensors[name]

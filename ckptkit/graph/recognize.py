@@ -10,17 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from .._typing import TYPE_CHECKING
 from ..arch import architectures, by_name, candidates
 from ..configuration.read import BLOCK, first_said, look
 from ..errors import UsageError
 from ..schema import ConfigForm, Dialect, Match, Table
 from ..schema.templates import numbers_of, patterns_of, reduce_names, tally
+from ..support.lazy import later
 from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
-from .layouts import misfits, misnumbered, unfit
 from .recognition import Candidate, Question, Recognition, Score
-from .scopes import inner_words, scopes, second_scopes, shared_wrapper, without_inner
 from .stored_names import StoredNames
 from .twins import tell_apart
+
+if TYPE_CHECKING:
+    from . import layouts, scopes
+else:
+    later(globals(), layouts=".layouts", scopes=".scopes")
 
 Reduced = Mapping[str, str]  # stored name -> pattern
 
@@ -114,14 +119,14 @@ def recognize(
     """
     asked = asked or Question()
     found = _recognize(shapes, asked)
-    bare, wrappers = without_inner(shapes) if found is None or found.score.explained < len(shapes) else ({}, ())
+    bare, wrappers = scopes.without_inner(shapes) if found is None or found.score.explained < len(shapes) else ({}, ())
     if wrappers:
         found = recognize({bare[n]: s for n, s in shapes.items()}, dict, asked)
         if found is None:
             return None
         inside = {b: n for n, b in bare.items()}
         return found._replace(
-            matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, *inner_words(shapes, wrappers))
+            matches={inside[n]: m for n, m in found.matches.items()}, evidence=(*found.evidence, *scopes.inner_words(shapes, wrappers))
         )
     if found is None or not found.score.whole or found.score.explained < len(shapes):
         found = _by_own_names(shapes, aliases(), asked, found)
@@ -137,7 +142,7 @@ def recognize(
 def _in_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
     """What the names below some scope are recognised as, where they are a whole core."""
     best: Recognition | None = None
-    for scope in scopes(shapes):
+    for scope in scopes.scopes(shapes):
         inner = {n[len(scope) :]: s for n, s in shapes.items() if n.startswith(scope)}
         found = _recognize(inner, asked)
         if found is None or not found.score.whole or (best is not None and len(found.matches) <= len(best.matches)):
@@ -162,7 +167,7 @@ def wrapped(found: Recognition, scope: str, total: int) -> Recognition:
 
 def _in_second_scope(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recognition | None:
     """What the names are recognised as where TensorFlow numbered the scope, since a graph had another of its name before."""
-    for scope, first in second_scopes(shapes):
+    for scope, first in scopes.second_scopes(shapes):
         stored = {first + n.removeprefix(scope) if n.startswith(scope) else n: n for n in shapes}
         found = _recognize({n: shapes[s] for n, s in stored.items()}, asked) if len(stored) == len(shapes) else None
         if found is not None and found.score.whole:
@@ -250,7 +255,7 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
             likely, lost = less_likely(best, found, names)
             likely = () if doubt else likely
             return Recognition(arch, best.dialect, best.prefix, wrapper, matches, best.score, said, plain, None, doubt, likely, lost)
-        shared = shared_wrapper(patterns)
+        shared = scopes.shared_wrapper(patterns)
         if not shared:
             return None
         wrapper += shared
@@ -303,7 +308,7 @@ def _best(found: list[Candidate], reduced: Reduced) -> Candidate:
         if len(set(named)) > 1:  # else they differ in the layout alone, and the numbers fit one as well as the other
             numbers = re.compile("[0-9]+").findall
             numbered = [(pattern, numbers(name)) for name, pattern in reduced.items()]
-            wrong = dict(zip(named, (misnumbered(t, prefix, numbered) for t, prefix in tables), strict=True))
+            wrong = dict(zip(named, (layouts.misnumbered(t, prefix, numbered) for t, prefix in tables), strict=True))
             least = min(wrong.values())
             best = [c for c, n in zip(best, named, strict=True) if wrong[n] == least]
     return max(best, key=lambda c: c.score)
@@ -316,7 +321,7 @@ def _by_layout(best: Candidate, found: Sequence[Candidate], stored: Mapping[str,
     own = [c for c in alike if c.dialect.files.spelling is None and c.dialect.files.objects is None]
     if len(own) < 2 or best not in own:
         return best
-    wrong = {c.dialect.name: misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
+    wrong = {c.dialect.name: layouts.misfits(c.architecture, c.dialect.name, c.prefix, stored, reduced) for c in own}
     least = min(wrong.values())
     return best if wrong[best.dialect.name] == least else max((c for c in own if wrong[c.dialect.name] == least), key=lambda c: c.score)
 
@@ -334,9 +339,9 @@ def _better_fit(
     score = best.score
     alike = [c for c in found if (c.score.explained, c.score.missing) == (score.explained, score.missing)]
     rivals = [c for c in alike if c.score.signature >= 0 and c.score.marked >= score.marked]
-    if score.declared or all(c.architecture is best.architecture for c in rivals) or not (least := unfit(best, matches, shapes)):
+    if score.declared or all(c.architecture is best.architecture for c in rivals) or not (least := layouts.unfit(best, matches, shapes)):
         return []
-    wrong = [(unfit(c, _matches(c, *held)[0], shapes), c) for c in rivals]
+    wrong = [(layouts.unfit(c, _matches(c, *held)[0], shapes), c) for c in rivals]
     fewest = min(n for n, _ in wrong)
     fitting = [c for n, c in wrong if n == fewest]
     return sorted(fitting, key=lambda c: c.score, reverse=True) if fewest < least else []

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from .._typing import TYPE_CHECKING
 from ..arch import learned_index, learned_schema
 from ..schema.templates import patterns_of, tally
-from .learned import Learned, Shapes, fit_names, learned_architecture, passed_over
+from .learned import Learned, Shapes, beyond, fit_names, learned_architecture, passed_over
 from .recognition import Recognition, Score
 from .scopes import scopes, shared_wrapper
 
@@ -25,6 +25,8 @@ MOST = 40  # schemas that are tried where only names speak
 def recognize_learned(shapes: Shapes, model_type: str, raw: Mapping[str, Any] | None) -> Recognition | None:
     """The recognition of `shapes` (stored name -> shape) by the schema of a model type; None where the names are not its."""
     schema = learned_schema(model_type)
+    if beyond(schema, raw):
+        return None
     found = fit_names(schema, raw, shapes, "")
     wrapper = ""
     while found is None and len(wrapper) < LONGEST:

@@ -9,13 +9,14 @@ from ..configuration.text_settings import text_place
 from ..schema.templates import reduce_names
 from .recognition import Question, Recognition
 from .recognize import recognize, wrapped
-from .scopes import scope_of
 
 
 def recognized(shapes: Mapping[str, tuple[int, ...]], aliases: Callable[[], Mapping[str, str]], asked: Question) -> Recognition | None:
     """What a checkpoint is: by a table of ours where the configuration (or the user) names what has one, else by a learned schema, else by
     the names alone, of which a table's count before what was learned. UsageError where no name begins with the scope that is asked for."""
     if asked.scope is not None:
+        from .scopes import scope_of
+
         scope = scope_of(shapes, asked.scope)
         inner = {n[len(scope) :]: s for n, s in shapes.items() if n.startswith(scope)}
         own = {n[len(scope) :]: a for n, a in aliases().items() if n.startswith(scope)}

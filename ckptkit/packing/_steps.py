@@ -24,11 +24,11 @@ LARGEST = 1e9  # what stands for an error under a scale of zero, or of what is n
 
 
 class Ruler(NamedTuple):
-    """What a packing's errors are measured with. `unit(start, stop)` is the scale of each element of some rows; `grid` the values
-    that codes stand for under a scale of 1, in order, None for integers; `span` the steps by which a zero point may move a value.
-    `allowed` is what rounding to the nearest value may be off, in steps."""
+    """What a packing's errors are measured with. `unit(start, stop)` is the scale of each element of some rows, and by how much, relative,
+    the scale itself is rounded; `grid` the values that codes stand for under a scale of 1, in order, None for integers; `span` the steps
+    by which a zero point may move a value. `allowed` is what rounding to the nearest value may be off, in steps."""
 
-    unit: Callable[[int, int], Array]
+    unit: Callable[[int, int], tuple[Array, Array | float]]
     grid: Array | None
     allowed: float
     span: int = 0
@@ -39,6 +39,8 @@ def ruler(form: Form, fetch: Fetch) -> Ruler | None:
     import numpy as np
 
     kind, codes = form.packing, form.options.get("codes", "")
+    if kind == "ggml":
+        return _of_blocks(form, fetch)
     decode = by_name(kind).decode
 
     def under(pattern: bytes) -> Callable[[int, int], Array]:
@@ -55,25 +57,36 @@ def ruler(form: Form, fetch: Fetch) -> Ruler | None:
 
         return lambda start, stop: decode(form, other, start, stop)
 
+    def exact(pattern: bytes) -> Callable[[int, int], tuple[Array, float]]:
+        one = under(pattern)
+        return lambda start, stop: (one(start, stop), 0.0)
+
     if kind in (*INTEGERS, *SIGNED) or (kind == "torchao" and codes == "I8"):
         top, low = under(b"\xff"), under(b"\0")
         counted = (1 << form.options.get("bits", 4)) - 1  # AWQ has four
         span = np.float32(counted if kind in INTEGERS else -1)
         moved = counted if kind in INTEGERS else 255 if "zeros" in form.options else 0
-        return Ruler(lambda a, b: (top(a, b) - low(a, b)) / span, None, 1.0 if kind == "mlx-affine" else 0.5, moved)
+        return Ruler(lambda a, b: ((top(a, b) - low(a, b)) / span, 0.0), None, 1.0 if kind == "mlx-affine" else 0.5, moved)
     if codes.startswith("F8_") or form.options.get("mode") == "mxfp8":
         values = small_floats(codes or "F8_E4M3")
-        one = under(bytes([int(np.flatnonzero(values == 1)[0])]))
-        return Ruler(one, _in_order(values), 0.5)
+        return Ruler(exact(bytes([int(np.flatnonzero(values == 1)[0])])), _in_order(values), 0.5)
     if kind == "bnb-4bit":
         values = fetch("map", 0, 16)
         code = int(np.flatnonzero(values == 1)[0]) if (values == 1).any() else 15
-        return Ruler(under(bytes([code * 17])), _in_order(values), 0.5)
+        return Ruler(exact(bytes([code * 17])), _in_order(values), 0.5)
     if form.options.get("six"):
-        return Ruler(under(bytes((0x08, 0x82, 0x20))), _in_order(fp6_values()), 0.5)
+        return Ruler(exact(bytes((0x08, 0x82, 0x20))), _in_order(fp6_values()), 0.5)
     if kind in ("ct-fp4", "modelopt-nvfp4", "mxfp4-experts", "mlx-float"):
-        return Ruler(under(b"\x22"), _in_order(fp4_values()), 0.5)
+        return Ruler(exact(b"\x22"), _in_order(fp4_values()), 0.5)
     return None
+
+
+def _of_blocks(form: Form, fetch: Fetch) -> Ruler | None:
+    """The ruler of a block type of ggml."""
+    from .ggml import scales_of
+
+    found = scales_of(form, fetch)
+    return Ruler(*found) if found is not None else None
 
 
 def _in_order(values: Array) -> Array:
@@ -83,10 +96,11 @@ def _in_order(values: Array) -> Array:
     return out
 
 
-def in_steps(rule: Ruler, original: Array, packed: Array, unit: Array, lost: float) -> tuple[Array, Array]:
+def in_steps(rule: Ruler, original: Array, packed: Array, unit: Array, lost: Array | float) -> tuple[Array, Array]:
     """(|original - packed| in steps, what rounding may be off), float32: a step is the distance, towards the original, from the
-    packed value to the packing's next one. `lost` is what a product loses in the type in which it is computed, relative; beyond its
-    last value a packing is off by as much as its scales are coarse, which is let pass up to a step."""
+    packed value to the packing's next one. `lost` is what a product loses in the type in which it is computed, and a scale that is
+    rounded itself, relative; beyond its last value a packing is off by as much as its scales are coarse, which is let pass up to a
+    step."""
     import numpy as np
 
     with np.errstate(all="ignore"):
@@ -102,8 +116,8 @@ def in_steps(rule: Ruler, original: Array, packed: Array, unit: Array, lost: flo
             gap = gaps[np.clip(np.where(off > 0, i, i - 1), 0, len(gaps) - 1)]
             beyond = ((i == len(grid) - 1) & (off > 0)) | ((i == 0) & (off < 0))
             off /= gap
-        allowed: Array = np.where(beyond, np.float32(1), np.float32(rule.allowed * 1.002))
-        allowed += (np.abs(at) / gap + rule.span) * np.float32(lost)
+        allowed: Array = np.where(beyond, np.float32(max(1, rule.allowed)), np.float32(rule.allowed * 1.002))
+        allowed += (np.maximum(np.abs(at), np.abs(original / unit)) / gap + rule.span) * np.asarray(lost, np.float32)
         out: Array = np.abs(off)
     out[original == packed] = 0
     bounded: Array = np.where(np.isfinite(out), np.minimum(out, np.float32(LARGEST)), np.float32(LARGEST))

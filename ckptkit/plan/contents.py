@@ -56,7 +56,7 @@ def gather_contents(subject: Subject, request: Request, weights: Weights) -> Con
         cls = config.classes[0] if config.classes else ""
         company = gather(subject, request.dialect, config.raw, cls, config.labels, _names(contents)) if not request.single else None
     findings += contents.findings
-    told = ("args", "cfg", *(("gguf",) if request.dialect is not None else ()))  # said in the configuration and in files
+    told = ("args", "cfg", "special:model.yml", *(("gguf",) if request.dialect is not None else ()))  # said in the configuration, in files
     lost = [k for k in subject.checkpoint.extras if not contents.extras and k not in told]
     if lost:
         said = f"what lies beside the tensors is not carried over: {', '.join(lost[:12])}"

@@ -59,6 +59,10 @@ def gather(subject: Subject, target: Dialect | None, raw: Mapping[str, object], 
         text = _vocabulary(target, roles, folder, copies, texts, findings)
     elif target is not None and target.config.labels and source is not None and source.library.vocabulary is not None:
         _for_transformers(roles, folder, copies, texts)
+    elif target is not None and target.config.labels and source is not None and source.name.startswith("fairseq"):
+        from .dictionaries import gathered
+
+        findings += gathered(folder, str(raw.get("model_type")), copies, texts)
     if target is not None:
         kit = Kit(cls, labels, text)
         made = {name: make(raw, kit) for name, make in target.config.writer.beside.items()}

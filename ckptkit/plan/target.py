@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from .._typing import NamedTuple, NoReturn
 from ..arch import architectures
 from ..configuration.read import BLOCK
-from ..containers import Container, by_name, containers
+from ..containers import Container, by_name, containers, known
 from ..errors import UnsupportedError, UsageError, one_of
 from ..graph.examine import Subject
 from ..graph.tf_objects import MEMORY
@@ -167,13 +167,13 @@ def single_file(target: str, container: str | None) -> bool:
     """Whether `target` names one file: it ends like a container that can be a single file, and is no directory."""
     if "." not in os.path.basename(target) or os.path.isdir(target) or target.endswith(".index.json"):
         return False
-    return any(target.endswith(c.SUFFIXES) for c in containers().values() if c.WRITABLE and c.SINGLE and container in (None, c.NAME))
+    return any(target.endswith(k.suffixes) for k in known() if k.writable and k.single and container in (None, k.name))
 
 
 def is_container(word: str) -> bool:
     """Whether a target form is a container's name and no dialect's: the names then stay as they are."""
     dialects = {n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias)}
-    return word not in dialects and getattr(containers().get(word), "WRITABLE", False)
+    return word not in dialects and any(k.writable and k.name == word for k in known())
 
 
 def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
@@ -226,7 +226,7 @@ def choose_container(subject: Subject, dialect: Dialect | None, name: str | None
     if name is not None:
         c = by_name(name)
     elif file is not None:
-        c = next(c for c in containers().values() if c.WRITABLE and c.SINGLE and file.endswith(c.SUFFIXES))
+        c = next(k.load() for k in known() if k.writable and k.single and file.endswith(k.suffixes))
     elif dialect is not None:
         c = by_name(dialect.container)
     else:

@@ -42,11 +42,18 @@ def layers(s: Subject) -> Iterator[Finding]:
             where = fill(node, outer[: node.count("#")])
             names = sorted((found.wrapper + n for n, x in found.seen.items() if _under(x.row, x.at, node, outer)), key=natural)
             key = _shown(p.count, outer)
+            keys = ", ".join(keys_of(p.count))
+            if not keys:  # the architecture's name says how many
+                yield Finding(
+                    "error", "layers", collapse(names[-12:], 3) or where,
+                    f"{found.class_name} has {said} of {place(where, found.prefix)}; the weights hold {have}", "get the whole checkpoint",
+                )  # fmt: skip
+                continue
             yield Finding(
                 "error", "layers", collapse(names[-12:], 3) or where,
                 f"{s.config_name} says {said} for {place(where, found.prefix)} ({key}); the weights hold {have}. A loader that trusts "
                 f"the configuration {'makes the rest at random' if said > have else 'drops the rest'}",
-                f"correct {', '.join(keys_of(p.count))}, or get the whole checkpoint",
+                f"correct {keys}, or get the whole checkpoint",
             )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.evidence import is_untold
 from ..graph.examine import Subject
+from ..graph.examine_two import shares_name
 from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
 from ._base import count, rule
@@ -107,7 +108,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
     known = known_architecture(declared) if declared is not None else None
     arch = s.architecture
     if arch is None:
-        if known is None and is_learned(declared) and s.config is not None:
+        if known is None and is_learned(declared) and s.config is not None and not _beyond(s, str(declared)):
             yield _other_layout(s, str(declared))
         elif known is not None and s.whole is None:
             names = sorted(s.checkpoint.tensors, key=natural)
@@ -132,6 +133,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
         known is not None
         and declared not in arch.names
         and declared not in (d.config.marks.get("model_type") for d in arch.dialects.values())
+        and not shares_name(s, arch)
     ):
         names = sorted(s.graph.recognition.matches if s.graph.recognition else (), key=natural)
         yield Finding(
@@ -164,6 +166,13 @@ def _is_labelled(s: Subject) -> bool:
     """Whether the configuration is of the form that says whose it is."""
     assert s.architecture is not None
     return s.values is not None and s.architecture.labelled is not None and s.values.form == s.architecture.labelled.name
+
+
+def _beyond(s: Subject, declared: str) -> str:
+    """What the configuration says of which the schema of what it declares knows nothing."""
+    from ..graph.learned import beyond
+
+    return beyond(learned_schema(declared), s.config.raw) if s.config is not None else ""
 
 
 def _other_layout(s: Subject, declared: str) -> Finding:

@@ -388,6 +388,8 @@ def said_untied(s: Subject) -> Iterator[Finding]:
     for name, info in arch.params.items():
         if info.tied is None or info.group == "core" or name in s.graph.params or name not in table.by_param:
             continue
+        if info.switch and info.tied not in s.graph.params:  # a part that this model does not have
+            continue
         if (info.group in claimed or info.group in s.graph.groups) and (cls is None or name not in cls.without):
             key = s.values.keys.get("tied", "tie_word_embeddings")
             stored = table.by_param[name][0].names[0]

@@ -15,7 +15,6 @@ from ..schema.templates import reduce_name
 from ..support.name_text import collapse, natural
 from ..tensors import DTYPES
 from ._base import also, are, claimed_groups, count, rule
-from ._kept import kept_wide
 
 ORDER = 30
 WIDTHS = ((("embedding",), ("hidden",)), (("hidden",), ("embedding",)))
@@ -287,6 +286,8 @@ def dtype(s: Subject) -> Iterator[Finding]:
         )
     if len(by) > 1 and known:
         main = max(by, key=lambda d: len(by[d]))
+        from ._kept import kept_wide
+
         kept = kept_wide(s, by, main)
         for dtype, every in by.items():
             names = [n for n in every if n not in kept]

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from .._typing import NamedTuple
-from ..arch import architectures
+from ..arch import architectures, is_learned, learned_schema
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.weight_graph import WeightGraph
@@ -108,6 +108,11 @@ def unknown(s: Subject) -> Iterator[Finding]:
         if declared
         else "no architecture known here has such names"
     )
+    if declared and is_learned(declared) and s.config is not None:
+        from ..graph.learned import beyond
+
+        other = beyond(learned_schema(declared), s.config.raw)
+        who = f"{s.config_name} says {other}, of which the schema of {declared} knows nothing" if other else who
     found = f"; of layers there are {shown}{', ...' if len(runs) > 3 else ''}" if runs else ""
     counted = layer_counts(s.config.raw) if s.config is not None else {}
     against = f"; held against {', '.join(list(counted)[:4])}" if counted and runs else ""

@@ -8,7 +8,7 @@ Source: google-research/bert modeling.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -291,7 +291,7 @@ def block(
     steps: list[tuple[str, Any, Callable[[Any], Any]]] = []
 
     def attend(h: Any) -> Any:
-        return node.attention(h, h, mask, bias, relative, turned, keys, entities, further)
+        return node.attention(h, keyed(ops, spec, node, h, further or {}), mask, bias, relative, turned, keys, entities, further)
 
     def mix(h: Any) -> Any:
         return node.state(h, padding) if positions is None else node.state(h, padding, positions)
@@ -336,6 +336,14 @@ def block(
     if own is not None:
         x = x + own_input(ops, spec, node, x, own)
     return x * node.held("scale") if node.has("scale") else x
+
+
+def keyed(ops: Any, spec: Spec, node: Any, h: Any, further: Mapping[str, Any]) -> Any:
+    """What keys and values are of: what queries are of (`h`), with what was before it ("past", normed where `h` is), or "whole"."""
+    if "past" not in further:
+        return further.get("whole", h)
+    past = further["past"]
+    return ops.concatenate((past if spec.traits.norm == "after" else entered(ops, spec, node.attention, past), h), axis=1)
 
 
 def narrowed(ops: Any, spec: Spec, node: Any, x: Any, mask: Any) -> Any:

@@ -43,7 +43,7 @@ def decoder_embeddings(ops: Any, spec: Spec, node: Any, ids: Any, table: Any) ->
 
 def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, positions: Any = None, mask: Any = None) -> Any:
     """(embedded, what enters the first block, the word table): word + position + segment (+ the first task), normed; then projected."""
-    x, words = node.word(ids), node.word.weight
+    x, words = in_parts(ops, node, ids) if node.has("parts") else (node.word(ids), node.word.weight)
     scale = spec.traits.embedding_scale
     if scale == "root" or scale is True:
         x = x * math.sqrt(spec.sizes["hidden"])
@@ -79,6 +79,22 @@ def embeddings(ops: Any, spec: Spec, node: Any, ids: Any, segments: Any = None, 
         x = bare(ops, spec, None, x)
     x = node.drop(x)
     return x, node.project(x) if node.has("project") and not first and not summed else x, words
+
+
+def in_parts(ops: Any, node: Any, ids: Any) -> tuple[Any, tuple[Any, ...]]:
+    """(words of a vocabulary in parts, each perhaps narrower than the last and projected; the table and the projection of every part)."""
+    x, tables, start, number = None, [], 0, 0
+    while node.parts.has(str(number)):
+        part = getattr(node.parts, str(number))
+        rows = part.word.weight.shape[0]
+        y = part.word(ops.clip(ids - start, 0, rows - 1))
+        tables.append(part.word.weight)
+        if part.has("project"):
+            tables.append(part.held("project"))
+            y = ops.matmul(y, ops.transpose(tables[-1], (1, 0)))
+        x = y if x is None else ops.where(ops.expand_dims(ids >= start, -1), y, x)
+        start, number = start + rows, number + 1
+    return x, tuple(tables)
 
 
 def projected_words(ops: Any, spec: Spec, node: Any, x: Any) -> Any:

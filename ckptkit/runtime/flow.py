@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UndecidedError
 from ..schema.traits import Head, head
-from . import ahead, blocks, compressed, embedding, experts, heads, masks, mixers, sentence, sparse, streams
+from . import ahead, blocks, compressed, embedding, experts, halving, heads, masks, mixers, recall, sentence, sparse, streams
 from . import entities as beside
 from . import positions as computed
 from .convolution import convolved
@@ -24,7 +24,7 @@ from .spec import Spec
 from .xl import far
 
 Run = Callable[..., Any]
-GIVEN = ("hidden", "encoder", "entities", "sentence", "ahead", "lm_ahead")  # what a model gives beside its heads
+GIVEN = ("hidden", "encoder", "entities", "sentence", "ahead", "lm_ahead", "mems")  # what a model gives beside its heads
 APPLICATIONS = ("encoder", "lm", "unilm")
 
 
@@ -148,6 +148,16 @@ ROLES: dict[str, Callable[..., Any]] = {
     "angles": angles,
     "distances": distances,
     "xl": far,
+    "remembered": recall.remembered,
+    "past_seen": recall.seen,
+    "past_far": recall.far,
+    "past": recall.of_layer,
+    "renewed": recall.renewed,
+    "in_parts": heads.in_parts,
+    "halved": halving.halved,
+    "halved_mask": halving.halved_mask,
+    "halved_far": halving.far,
+    "spread_again": halving.spread,
     "conv": convolved,
     "bare_norm": blocks.bare,
     "distance_bias": distance_bias,
@@ -217,9 +227,8 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         for window in windows:
             within = {"window": window} if window else {}
             seen[window] = run("visible", "", ids, mask, segments, *((marked,) if marked is not None else ()), application=kind, **within)
-    else:
-        seen[0] = run("visible", "", ids, every, segments, application=kind)
-        seen |= dict.fromkeys(windows, seen[0])
+    elif not traits.memory:
+        seen |= dict.fromkeys((0, *windows), run("visible", "", ids, every, segments, application=kind))
     turned = {
         kind: run("angles", "", ids, x, inputs.get("position_ids"), kind=kind)
         for kind in dict.fromkeys(str(layer["rotary"]) for layer in traits.layers)
@@ -234,26 +243,22 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     )
     own = run("by_layer", "embeddings", ids, embedded) if spec.has("embeddings.by_layer") else None
     x = run("spread", "streams_in" if spec.has("streams_in") else "", x) if traits.streams else x
-    x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
+    if traits.halving:
+        x = halving.states(run, spec, kind, (ids, x, seen[0]), inputs, out)
+    elif traits.memory:
+        x = recall.states(run, spec, kind, (ids, x), inputs, out)
+    else:
+        x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
     if joined:
         both = {name: a for name, a in out.items() if name.startswith(f"{stack}.")} | {"entities": x}
         out |= {name if name == "entities" else f"entities.{name}": run("entities", "", a, ids) for name, a in both.items()}
         out |= {name: run("words", "", a, ids) for name, a in both.items() if name != "entities"}
         x = run("words", "", x, ids)
     if traits.encoder and traits.decoder and spec.has("decoder"):
-        out["encoder"] = x
-        target = inputs["decoder_input_ids"]
-        if spec.has("decoder_embeddings"):
-            _, y, words = run("decoder_embeddings", "decoder_embeddings", target, words)
-        else:
-            _, y, _ = run("embeddings", "embeddings", target)
-        sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
-        memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
-        several = spec.has("decoder_embeddings.ahead")
-        y = run("streams_ahead", "decoder_embeddings", y) if several else y
-        x = _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}, None), out, (x, memory_seen))
-        if several:
-            return out | _ahead(run, spec, x, words, target, {n: a for n, a in out.items() if n.startswith("decoder.")})
+        x, words = _decoded(run, spec, inputs, (x, words), out)
+        if spec.has("decoder_embeddings.ahead"):
+            states = {n: a for n, a in out.items() if n.startswith("decoder.")}
+            return out | _ahead(run, spec, x, words, inputs["decoder_input_ids"], states)
     out["hidden"] = x
     _heads(run, spec, x, words, ids, mask, out)
     if traits.sentence:
@@ -263,6 +268,21 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         if joined and found.kind == "entities":
             out[name] = run("lm", found.path, out["entities"], listed, activation=str(traits.activation))
     return out
+
+
+def _decoded(run: Run, spec: Spec, inputs: Mapping[str, Any], encoded: tuple[Any, Any], out: dict[str, Any]) -> tuple[Any, Any]:
+    """(the last hidden states of the decoder, the table of words): `encoded`, the encoder's."""
+    x, words = encoded
+    ids, mask, target = inputs["input_ids"], inputs.get("attention_mask"), inputs["decoder_input_ids"]
+    out["encoder"] = x
+    if spec.has("decoder_embeddings"):
+        _, y, words = run("decoder_embeddings", "decoder_embeddings", target, words)
+    else:
+        _, y, _ = run("embeddings", "embeddings", target)
+    sees = run("visible", "", target, inputs.get("decoder_attention_mask"), application="lm")
+    memory_seen = run("visible", "", ids, mask) if mask is None or len(mask.shape) == 2 else None
+    y = run("streams_ahead", "decoder_embeddings", y) if spec.has("decoder_embeddings.ahead") else y
+    return _stack(run, spec, "decoder", target, (y, {0: sees}, {}, (), {}, None), out, (x, memory_seen)), words
 
 
 def _beside(run: Run, spec: Spec, ids: Any, mask: Any, marked: Any) -> dict[str, Any]:
@@ -383,8 +403,10 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
         elif kind == "lm":
             given = hidden if stem is None else stem(hidden)
             out[name] = run("lm", path, given, table, activation=str(spec.own(name, "activation")))
+        elif kind == "in_parts":
+            out[name] = run("in_parts", path, hidden, table)
         elif kind in ("classed", "stemmed"):
-            out[name] = _classed(run, spec, kind, path, stem or _same, hidden, mask)
+            out[name] = _classed(run, spec, kind, path, stem or (lambda x: x), hidden, mask)
         elif kind == "pooled":
             out[name] = run("linear", path, pooled) if pooled is not None else run("first_linear", path, hidden)
         elif kind == "tokens":
@@ -397,10 +419,6 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
             out[name] = run("ended", path, hidden, ids)
         elif kind in ("detector", "spans"):
             out[name] = run(kind, path, hidden)
-
-
-def _same(x: Any) -> Any:
-    return x
 
 
 def _classed(run: Run, spec: Spec, kind: str, path: str, stem: Callable[[Any], Any], hidden: Any, mask: Any) -> Any:
@@ -426,4 +444,6 @@ def heads_of(spec: Spec) -> dict[str, Head]:
         if paths:
             path = paths[0] if len(paths) == 1 else paths[0].rpartition(".")[0]
             out[name] = found._replace(path=path)
+        elif found.path and spec.has(found.path):  # of several places
+            out[name] = found
     return out

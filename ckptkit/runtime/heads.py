@@ -15,6 +15,8 @@ ended             the same over the position at which the encoder's tokens end (
 summary           dense and an activation over the first position; what stands on it takes it for the pooled output
 last              one linear layer at the last position that is no padding (GPT-2's score)
 entities          as `lm`, at every entity and of the table of entities (LUKE); only where entities are given
+in_parts          the vocabulary in parts: a first, with a number more for each further one, and the others; logarithms of probabilities
+                  (Transformer-XL's adaptive softmax)
 detector          dense, activation, linear to one number at every position (ELECTRA's discriminator)
 kept              loaded and kept, not run (a head that needs an answer to give another, or the embeddings' projection)
 """
@@ -94,3 +96,31 @@ def summary(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") 
 
 def detector(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
     return node.output(activate(ops, str(spec.traits.activation), node.dense(hidden)))[..., 0]
+
+
+def in_parts(ops: Any, spec: Spec, node: Any, hidden: Any, tables: tuple[Any, ...]) -> Any:
+    parts = [getattr(node.parts, str(i)) for i in range(spec.sizes["parts"])]
+    each = len(tables) // len(parts)
+
+    def scores(number: int) -> Any:
+        x = hidden
+        if each == 2:
+            x = ops.matmul(x, ops.held(parts[number], "project", tables[2 * number + 1]))
+        return ops.linear(parts[number].output, x, tables[each * number])
+
+    first = scores(0)
+    if not node.has("tails"):
+        return ops.log_softmax(first, axis=-1)
+    tail_x = ops.matmul(hidden, ops.held(parts[0], "project", tables[1])) if each == 2 else hidden
+    tails = ops.matmul(tail_x, ops.transpose(node.held("tails"), (1, 0))) + node.held("tails_bias")
+    borders: Any = spec.traits.cutoffs
+    whole = len(parts) == 1  # one table, of which the parts are rows
+    ends = [*borders, first.shape[-1] if whole else None]
+    short = first[..., : borders[0]]
+    chances = ops.log_softmax(ops.concatenate((short, tails), axis=-1), axis=-1)
+    out = [chances[..., : borders[0]]]
+    for i in range(1, len(borders) + 1):
+        own = first[..., borders[i - 1] : ends[i]] if whole else scores(i)
+        at = borders[0] + i - 1
+        out.append(chances[..., at : at + 1] + ops.log_softmax(own, axis=-1))
+    return ops.concatenate(out, axis=-1)

@@ -69,6 +69,11 @@ class _Ops:
         return out
 
     @staticmethod
+    def held(node: Any, name: str, table: Any) -> Any:
+        """A parameter that is no module's and may be another's, which is given."""
+        return table if node.layer.children[name].weight is None else node.held(name)
+
+    @staticmethod
     def linear(leaf: Any, x: Any, table: Any) -> Any:
         return leaf(x, table) if leaf.tied else leaf(x)
 
@@ -304,6 +309,8 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
             inputs[name] = keras.Input((None, None) if "position" in name else (None,), dtype="int32", name=name, optional=True)
     if spec.traits.marks:
         inputs["global_attention_mask"] = keras.Input((None,), dtype="int32", name="global_attention_mask", optional=True)
+    if spec.traits.memory:
+        inputs["mems"] = keras.Input((None, None, spec.sizes["hidden"]), dtype="float32", name="mems", optional=True)
     every = flow(run, spec, inputs, application)
     wanted = {k: v for k, v in every.items() if k in GIVEN or k in heads_of(spec)}
     model = keras.Model(inputs, wanted, name=spec.architecture.replace("-", "_"))
@@ -315,7 +322,8 @@ def trace(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Every array on the way, as numpy, for inputs as `build` has them; an attention mask may be [batch, query, key]. Without entities
     there is none of theirs."""
     given = {name: inputs.get(name) for name in (t.name for t in model.inputs)}
-    out = model.__dict__["traced"]({k: None if v is None else keras.ops.convert_to_tensor(v, "int32") for k, v in given.items()})
+    tensors = {k: keras.ops.convert_to_tensor(v, "float32" if k == "mems" else "int32") for k, v in given.items() if v is not None}
+    out = model.__dict__["traced"]({**given, **tensors})
     spec = model.__dict__["spec"]
     unasked: set[str] = set()
     if "entity_ids" in given and given["entity_ids"] is None:  # a graph gives arrays without a row, PyTorch none

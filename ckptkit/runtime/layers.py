@@ -9,6 +9,7 @@ Source: transformers models/*/configuration_*.py.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import UndecidedError
@@ -142,3 +143,20 @@ def rotary_of(traits: Traits, values: Values, sizes: Mapping[str, int]) -> dict[
         if not traits.rotary_scaled and values.get(f"{prefix}_attention_factor") is None:
             out[kind]["scale"] = 1.0
     return out
+
+
+def by_depth_and_width(traits: Traits, sizes: Mapping[str, int], counts: Mapping[str, int]) -> Traits:
+    """The traits with scales that follow from the number of layers and the hidden width."""
+    if traits.embedding_scale == "bfloat16 root":
+        traits = traits._replace(embedding_scale=bfloat16(sizes["hidden"] ** 0.5))
+    depth, width = float(str(traits.residual_depth)), float(str(traits.logit_width))
+    if depth:
+        traits = traits._replace(residual_scale=depth / counts["layers"] ** 0.5)
+    return traits._replace(logit_divisor=sizes["hidden"] / width) if width else traits
+
+
+def bfloat16(number: float) -> float:
+    """The nearest number of that type; of two, the one that ends in a zero bit."""
+    bits = int.from_bytes(struct.pack(">f", number), "big")
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return float(struct.unpack(">f", bits.to_bytes(4, "big"))[0])

@@ -5,7 +5,6 @@ The same spec builds the PyTorch and the Keras model, goes into saved Keras file
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterator, Mapping
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,8 +17,8 @@ from ..graph.sentence import runnable
 from ..plan.new_parameters import resized
 from ..schema import Architecture, Class, Module, count_name, expand, placeholders
 from ..schema.layout import Sizes, stored_shape
-from ..schema.traits import ACTIVATIONS, ASKED, MEANT, OPTIONS, RESOLVED, Traits, head, named, traits_of
-from .layers import compressing, layers_of, rotary_of
+from ..schema.traits import ACTIVATIONS, ASKED, MEANT, OPTIONS, RESOLVED, STACKS, Traits, head, named, traits_of
+from .layers import by_depth_and_width, compressing, layers_of, rotary_of
 from .rotary import squared_growth
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Spec(NamedTuple):
             return float(str(self.traits.latent_eps))
         if leaf.path.endswith(".state.norm") and self.traits.mixer_eps is not None:
             return float(str(self.traits.mixer_eps))
-        stacks = tuple(t.partition("{")[0] for t in (self.traits.encoder, self.traits.decoder) if t)
+        stacks = tuple(t.partition("{")[0] for field in STACKS for t in getattr(self.traits, field).split(" | ") if t)
         if self.traits.block_eps is not None and leaf.path.startswith(stacks):
             return float(str(self.traits.block_eps))
         return float(str(self.own(leaf.group, "norm_eps")))
@@ -105,10 +104,15 @@ class Spec(NamedTuple):
         return any(leaf.path == path or leaf.path.startswith(path + ".") for leaf in self.leaves)
 
     def blocks(self, stack: str) -> list[str]:
-        """The paths of a stack's blocks in the order they run ("encoder" or "decoder"); shared ones come more than once."""
-        template = getattr(self.traits, stack)
-        if not template:
-            return []
+        """The paths of a stack's blocks in the order they run (one of `STACKS`); shared ones come more than once."""
+        every = [paths for template in getattr(self.traits, stack).split(" | ") if template and (paths := self._blocks(template))]
+        said: Any = self.traits.block_repeats if stack == "encoder" else None
+        repeats = said or (1,) * len(every)
+        if len(repeats) != len(every):
+            raise UndecidedError(f"{len(every)} blocks of layers are to run {list(repeats)} times each")
+        return [path for paths, times in zip(every, repeats, strict=True) for path in paths for _ in range(int(times))]
+
+    def _blocks(self, template: str) -> list[str]:
         holders = placeholders(template)
         ranges = [range(self.sizes.get(count_name(h), 0)) for h in holders]
         every = [expand(template, dict(zip(holders, at, strict=True))) for at in combinations(*ranges)]
@@ -161,7 +165,7 @@ def make_spec(
         traits = traits._replace(layers=layers_of(traits, values, counts.get("layers", 0)))
     if traits.rotary:
         traits = traits._replace(rotary=rotary_of(traits, values, sizes.axis))
-    traits = _by_depth_and_width(traits, sizes, counts)
+    traits = by_depth_and_width(traits, sizes.axis, counts)
     if traits.score_growth == "yarn":
         traits = traits._replace(score_growth=squared_growth(values, "rope"))
     for axis, n in traits.only.items():
@@ -198,24 +202,9 @@ def make_spec(
             ties[name] = info.tied
     if "compress" in traits.rotary:
         traits = traits._replace(layers=compressing(traits.layers, traits.decoder, [leaf.path for leaf in leaves]))
+    if parts := [leaf.params[0][1][0] for leaf in leaves if leaf.path.startswith("embeddings.parts.") and leaf.kind == "embedding"]:
+        at_all |= {"vocab": sum(parts), "parts": len(parts)}
     return Spec(arch.name, traits, tuple(leaves), ties, at_all, dict(values))
-
-
-def _by_depth_and_width(traits: Traits, sizes: Sizes, counts: Mapping[str, int]) -> Traits:
-    """The traits with scales that follow from the number of layers and the hidden width."""
-    if traits.embedding_scale == "bfloat16 root":
-        traits = traits._replace(embedding_scale=bfloat16(sizes.axis["hidden"] ** 0.5))
-    depth, width = float(str(traits.residual_depth)), float(str(traits.logit_width))
-    if depth:
-        traits = traits._replace(residual_scale=depth / counts["layers"] ** 0.5)
-    return traits._replace(logit_divisor=sizes.axis["hidden"] / width) if width else traits
-
-
-def bfloat16(number: float) -> float:
-    """The nearest number of that type; of two, the one that ends in a zero bit."""
-    bits = int.from_bytes(struct.pack(">f", number), "big")
-    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
-    return float(struct.unpack(">f", bits.to_bytes(4, "big"))[0])
 
 
 def _is_there(
@@ -334,10 +323,12 @@ def _buildable(subject: Subject, arch: Architecture) -> None:
     path, whole = subject.checkpoint.path, subject.whole
     if arch.learned:
         text = '; part="text" is its text model' if subject.config is not None and text_place(subject.config.raw) is not None else ""
+        found = subject.graph.recognition.learned if subject.graph.recognition is not None else None
+        other = found is not None and not found.schema.library.startswith("transformers ")
         raise UndecidedError(
             f"{arch.title} is known by its tensors only: no model of it can be built here",
             path=path,
-            hint=f"ckptkit verify A B --against transformers lets that library run both{text}",
+            hint="" if other else f"ckptkit verify A B --against transformers lets that library run both{text}",
         )
     if whole is not None and not subject.checkpoint.chosen:
         raise UndecidedError(

@@ -6,12 +6,13 @@ The flow is the real one: the same assembly that runs a model runs here over sha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graph.examine import examine
 from ..graph.reading import AS_FOUND, Reading
+from ..schema.traits import STACKS
 from ..support.shown import html_of, line, text_of
 from .cost import Terms, passed, terms_of, together
 from .flow import flow, heads_of
@@ -175,7 +176,8 @@ def summary_of(
         if role in ASIDE:
             name = at + ASIDE[role]
             times[at] -= 1
-        edges.extend((a.origin, name, a.shape) for a in (*args, *options.values()) if isinstance(a, Shape) and a.origin)
+        given = (*args, *options.values(), *options.get("further", {}).values())
+        edges.extend((a.origin, name, a.shape) for a in given if isinstance(a, Shape) and a.origin)
         out = _shapes(spec, role, at, args, options)
         mine = (
             [(n, s) for n, s, leaf in spec.params() if n not in spec.ties and (leaf.path == at or leaf.path.startswith(at + "."))]
@@ -220,17 +222,40 @@ def summary_of(
         found = outputs.get(name)
         if isinstance(found, Shape):
             edges.append((found.origin, f"{name} output", found.shape))
-    layers = {stack: len(spec.blocks(stack)) for stack in ("encoder", "decoder") if spec.blocks(stack)}
+    layers = {stack: len(spec.blocks(stack)) for stack in STACKS if spec.blocks(stack)}
     total = sum(prod(s) for n, s, _ in spec.params() if n not in spec.ties)
     still = sum(prod(s) for n, s, _ in spec.params() if n not in spec.ties and n in fixed)
     return Summary(path, title, tuple(rows.values()), tuple(edges), layers, total, total - still, tuple(parts.values()))
 
 
+def _half(length: Any) -> str:
+    """ "length / 4" of "length / 2"."""
+    word, _, by = str(length).partition(" / ")
+    return f"{word} / {2 * int(by or 1)}"
+
+
+# role -> the shape of what it gives, of the spec, the shape of the first thing that is given to it, and all that is
+SHAPES: dict[str, Callable[[Spec, Dims, Sequence[Any]], Any]] = {
+    "halved": lambda spec, first, args: (first[0], _half(first[1]), first[2]),
+    "halved_mask": lambda spec, first, args: (*first[:-1], _half(first[-1])),
+    "spread_again": lambda spec, first, args: args[1].shape,
+    "remembered": lambda spec, first, args: (first[0], len(spec.blocks("encoder")), "memory", spec.sizes["hidden"]),
+    "past_seen": lambda spec, first, args: ("batch", 1, first[1], f"memory and {first[1]}"),
+    "past": lambda spec, first, args: (first[0], *first[2:]),
+    "renewed": lambda spec, first, args: first,
+    "in_parts": lambda spec, first, args: (*first[:-1], spec.sizes["vocab"]),
+}
+
+
 def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
     """The shape of what a role gives."""
     first: Dims = args[0].shape
+    if role in SHAPES:
+        return SHAPES[role](spec, first, args)
     leaves = {leaf.path: dict(leaf.params) for leaf in spec.leaves}
     if role in EMBEDDINGS:
+        if f"{path}.parts.0.word" in leaves:
+            return (*first, spec.sizes["hidden"]), (*first, spec.sizes["hidden"]), leaves[f"{path}.parts.0.word"]["weight"]
         table = leaves[f"{path}.word"]["weight"] if f"{path}.word" in leaves else args[1].shape
         return (*first, table[1]), (*first, spec.sizes["hidden"]), table
     if role == "entity_embeddings":
@@ -273,7 +298,7 @@ def _shapes(spec: Spec, role: str, path: str, args: Sequence[Any], options: Mapp
         return (1, 1, first[1], first[1])
     if role in ("bias", "linear_bias", "distance_bias"):
         return (1, spec.heads, first[1], first[1])
-    if role == "xl":
+    if role in ("xl", "halved_far", "past_far"):
         return ("distances", spec.sizes["hidden"])
     if role == "distances":
         return leaves[path]["weight"]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..schema.traits import STACKS
 from .flow import GIVEN, ROLE_OF_NAME, ROLES, flow, heads_of
 from .spec import Leaf, Spec
 
@@ -164,6 +165,15 @@ class Ops:
         return F.embedding(where, x)
 
     @staticmethod
+    def held(node: Any, name: str, table: Any) -> Any:
+        """A parameter that is no module's and may be another's: here that is shared."""
+        return node.held(name)
+
+    @staticmethod
+    def log_softmax(x: Tensor, *, axis: int) -> Tensor:
+        return F.log_softmax(x, axis)
+
+    @staticmethod
     def linear(leaf: Any, x: Tensor, table: Any) -> Tensor:
         """A linear leaf whose weight may be another's: here the parameter itself is shared."""
         out: Tensor = leaf(x)
@@ -286,7 +296,8 @@ def _same(x: Tensor) -> Tensor:
 
 class Further(TypedDict, total=False):
     """What some models are given besides. Of entities that are read beside words: [batch, entity], of their positions [batch, entity,
-    place]; of positions that all see and that see all: [batch, position]."""
+    place]; of positions that all see and that see all: [batch, position]; what every layer was given before: [batch, layer, place,
+    hidden]."""
 
     global_attention_mask: Tensor
 
@@ -294,6 +305,8 @@ class Further(TypedDict, total=False):
     entity_attention_mask: Tensor
     entity_token_type_ids: Tensor
     entity_position_ids: Tensor
+
+    mems: Tensor
 
 
 class TransformerModel(nn.Module):
@@ -306,7 +319,7 @@ class TransformerModel(nn.Module):
         super().__init__()
         self.spec, self.application = spec, application
         self.initialised: tuple[str, ...] = ()
-        roles = {b: "block" for stack in ("encoder", "decoder") for b in spec.blocks(stack)}
+        roles = {b: "block" for stack in STACKS for b in spec.blocks(stack)}
         roles |= {h.path: h.kind for h in heads_of(spec).values() if h.kind != "part"}
         for leaf in spec.leaves:
             self._place(leaf, roles, dtype or torch.float32)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from .adjust import LESS_ONE, MINUS_EXP, Adjust
 from .architecture import Architecture
-from .check import check
 from .dialect import (
     CONV1D,
     FLAX,
@@ -47,7 +46,7 @@ __all__ = [
     "CONV1D", "FLAX", "GOOGLE", "HDF5", "LESS_ONE", "MINUS_EXP", "OBJECTS", "TORCH", "Adjust", "Architecture", "Besides", "Class",
     "ConfigForm", "Derived", "Dialect", "Files", "Key", "Kit", "Lack", "Layout", "LayoutError", "Library", "Match",
     "Module", "Objects", "Param", "Reader", "Repeat",
-    "Row", "Split", "Style", "Table", "Vocabulary", "Writer", "buffer", "check", "count_name", "embedding", "expand", "index", "linear",
+    "Row", "Split", "Style", "Table", "Vocabulary", "Writer", "buffer", "count_name", "embedding", "expand", "index", "linear",
     "norm", "param",
     "pattern_of", "placeholders", "when",
 ]  # fmt: skip

@@ -21,10 +21,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from math import prod
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..errors import UndecidedError
-from .loops import Loop, simplify
 from .templates import count_name
+
+if TYPE_CHECKING:
+    from .loops import Loop
 
 Axes = tuple[str, ...]
 
@@ -322,6 +324,8 @@ def nest(source: Placed, target: Placed, sizes: Sizes, grown: Grown | None = Non
     `sizes` are those of both sides, unless an axis is `grown`. Raises UndecidedError where the two sides tell axes apart
     whose sizes nothing says.
     """
+    from .loops import Loop, simplify  # 0.3 ms that recognition does without
+
     part = source.parts[source.which]
     runs = atoms(part, (source.layout, target.layout), grown.axis if grown else "")
     a = region(source.layout, source.parts, source.which, runs, sizes, source.strides, source.at)

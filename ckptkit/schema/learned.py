@@ -5,6 +5,8 @@ place ("~layers.#.mlp.up_proj.weight"; "~" takes the class's prefix), a conditio
 
     "2*num_key_value_heads*head_dim + 1"    keys by their dotted path, whole numbers, + - * // and parentheses
     "depths[@0]", "conv_dim[@0-1]", "len(depths)", "embed_dim*2**@0"    lists, and the first counted place of the name
+    "channels[=@0-1]", "channels[~@0+1]"    the same where a list's first and last item stand for what lies before and after it; "~"
+                                            from its end: a decoder that goes the encoder's way back
 
 Conditions are ["is", feature, value], ["<", expression, expression], ["mod", expression, expression, rest], ["in", place, list],
 ["true", feature], ["has", key of a list, word], ["not", c], ["and", c...], ["or", c...]. What a configuration does not say is None,
@@ -24,7 +26,7 @@ At = Sequence[int]
 Tree = tuple[Any, ...]
 
 _TOKEN = re.compile(r"\s*(\d+|\*\*|//|[-+*()]|(?:len|sum)\([\w.]+\)|@\d+|[A-Za-z_][\w.]*(?:\[[^\]]*\])?)")
-_LISTED = re.compile(r"([\w.]+)\[(@?)(-?\d+)([-+]\d+)?\]")
+_LISTED = re.compile(r"([\w.]+)\[([=~]?@)?(-?\d+)([-+]\d+)?\]")
 
 
 class Place(NamedTuple):
@@ -130,6 +132,9 @@ def feature(env: Env, name: str, at: At = ()) -> Any:
         if m[2]:
             place = int(m[3])
             n = (at[place] if place < len(at) else -1) + int(m[4] or 0)
+            if m[2] != "@":
+                n = min(max(n, 0), len(values) - 1)
+                n = len(values) - 1 - n if m[2] == "~@" else n
             return values[n] if 0 <= n < len(values) else None
         n = int(m[3])
         return values[n] if -len(values) <= n < len(values) else None
@@ -245,13 +250,20 @@ def flatten(raw: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def environment(raw: Mapping[str, Any], defaults: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
-    """What a configuration says by the library's own keys, with the library's defaults where it says nothing."""
+def environment(
+    raw: Mapping[str, Any], defaults: Mapping[str, Any], aliases: Mapping[str, str], spread: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What a configuration says by the library's own keys, with the library's defaults where it says nothing. `spread`: keys whose one
+    number is that of each item of a list -> the list's key."""
     said = flatten(raw)
     for other, key in aliases.items():
         if other in said and key not in said:
             said[key] = said[other]
-    return {**defaults, **said}
+    env = {**defaults, **said}
+    for key, items in (spread or {}).items():
+        if type(env.get(key)) is int and isinstance(env.get(items), list):
+            env[key] = [env[key]] * len(env[items])
+    return env
 
 
 # --- tensors ---------------------------------------------------------------------------------------------------------

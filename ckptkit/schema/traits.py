@@ -33,7 +33,8 @@ def head(text: str) -> Head:
 class Traits(NamedTuple):
     """How a model runs. The comments list the words of each field."""
 
-    encoder: str = ""  # template of a block of the encoder: "encoder.layers.{layer}"; "" where there is none
+    # template of a block of the encoder: "encoder.layers.{layer}"; several, one after another, with " | " between; "" where there is none
+    encoder: str = ""
     decoder: str = ""  # of the decoder; both: the decoder also attends to the encoder
     norm: str = "after"  # after | before: where a block's norms stand
     norm_kind: str = "layer"  # layer | rms | scale: without a norm, but in heads (MobileBERT)
@@ -50,6 +51,17 @@ class Traits(NamedTuple):
     # masked (counted by the mask, after `pad`) | relative (sinusoids) | disentangled (DeBERTa's) | bucketed | rotary |
     # sinusoids (after `pad`) | counted_sinusoids (likewise, padding not counted) | waves (from 0) | xl (XLNet's) | none
     positions: str = "learned"
+    # mean | max: every stack of `encoder` after the first runs on pairs of positions (Funnel; halving.py); "": none does
+    halving: object = ""
+    first_apart: object = True  # and the first position is no part of a pair
+    truncated: object = True  # and then the last one is cut off
+    whole_keys: object = True  # and the first layer of a stack is given all positions for its keys and values
+    block_repeats: object = None  # and each layer of a stack runs so often
+    restored: str = ""  # and then such blocks run on all positions again
+    # so many positions before the text a layer sees as it was given them, zeros where nothing is said of them (Transformer-XL; recall.py)
+    memory: object = 0
+    memory_window: object = False  # and every position sees as many before it as there are
+    cutoffs: object = ()  # the first word of every part of the vocabulary but the first, of an `in_parts` head
     clamp: object = 0  # xl: distances are not told apart beyond it; 0 and less: all are
     distance_kinds: object = ()  # disentangled: c2p, p2c: what weighs distances, as a list or "c2p|p2c"
     shared_keys: object = False  # disentangled: distances go through the projections of queries and keys
@@ -190,6 +202,8 @@ OPTIONS: dict[str, object] = {
     "temperature_scale": 0.0, "head_normed": False, "prefix": None, "slot": None, "other_slot": None, "skip_scale": 1.0,
     "state_groups": 1, "state_eps": 0.0, "step_limit": None, "index_count": 0, "state_activation": None, "gate_late": False,
     "score_growth": 1.0,
+    "halving": "", "first_apart": True, "truncated": True, "whole_keys": True, "block_repeats": None,
+    "memory": 0, "memory_window": False, "cutoffs": (),
     "clamp": 0, "sep": None, "global_block": 0, "blocks": "", "block_size": 0, "block_count": 0,
     "distance_kinds": (), "shared_keys": False, "conv_activation": "tanh", "bucket_count": 0,
     "turned_values": False, "pooling": "cls", "token_dropout": False, "mask_token": None,
@@ -224,6 +238,7 @@ MEANT: dict[str, Mapping[object, str]] = {  # words that a configuration says by
     "pairs": {True: "interleaved", False: "half"},
     "router": {"sqrtsoftplus": "root_softplus", "softmax": "softmax", "sigmoid": "sigmoid"},
 }
+STACKS = ("encoder", "decoder", "restored")  # the fields that say where blocks lie
 OWN = ("activation", "norm_eps")  # what a head may have of its own
 WORDS: dict[str, frozenset[str]] = {
     "norm": frozenset(("after", "before")),
@@ -261,7 +276,7 @@ WORDS: dict[str, frozenset[str]] = {
 }
 HEAD_KINDS = frozenset((
     "pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector",
-    "spans", "entities", "kept", "part",
+    "spans", "entities", "in_parts", "kept", "part",
 ))  # fmt: skip
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 
@@ -277,17 +292,17 @@ def traits_of(arch: Canonical) -> Traits:
         value = getattr(traits, field)
         if value not in words and not (field in MEANT and named(value)):
             raise LayoutError(f"{where}: {field} is {value!r}, not one of {', '.join(sorted(words))}")
-    for field in ("encoder", "decoder"):
-        template = getattr(traits, field)
-        if template and not any(m.startswith(template + ".") for m in arch.modules):
-            raise LayoutError(f"{where}: no module lies under the {field}'s {template!r}")
-        if template and not placeholders(template):
-            raise LayoutError(f"{where}: the {field}'s {template!r} has no placeholder")
+    for field in STACKS:
+        for template in filter(None, getattr(traits, field).split(" | ")):
+            if not any(m.startswith(template + ".") for m in arch.modules):
+                raise LayoutError(f"{where}: no module lies under the {field}'s {template!r}")
+            if not placeholders(template):
+                raise LayoutError(f"{where}: the {field}'s {template!r} has no placeholder")
     groups = {m.group for m in arch.modules.values()} - {"core"}
     for group, text in traits.heads.items():
         kind, path, activation = head(text)
         known = kind in HEAD_KINDS and activation in {"", "=activation", *ACTIVATIONS}
-        if not known or (path or group) not in {*groups, *arch.modules}:
+        if not known or ((path or group) not in {*groups, *arch.modules} and not any(m.startswith(f"{path}.") for m in arch.modules)):
             raise LayoutError(f"{where}: {group!r}: {text!r} is no head of the architecture, or no kind of one")
     for group, own in traits.own.items():
         if group not in groups or not own.keys() <= {*OWN}:

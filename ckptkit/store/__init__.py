@@ -10,8 +10,8 @@ meanwhile is an error.
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING
+from .local_blob import LocalBlob
 from .paths import (
-    LocalBlob,
     absolute,
     entries,
     exists,

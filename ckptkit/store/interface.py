@@ -89,6 +89,7 @@ class Tree(Protocol):
 
     root: str
     least_part: int  # bytes of a part that is not the last
+    at_once: bool  # whether all that a run writes is seen at one instant, when its manifest says that it is committed
 
     @property
     def stale(self) -> bool:

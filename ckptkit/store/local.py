@@ -10,11 +10,15 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from ..errors import CheckpointError, NotFoundError
+from ..support import crc32c
+from ..support.files import write_error
+from ..support.open_file import open_fd
 from .interface import ABSENT, FOLDER, Entry, Uploads
-from .paths import LocalBlob, open_blob
+from .local_blob import LocalBlob
 from .said import ExistsError, replaced
 
 PARTS = ".ckptkit-parts"
@@ -25,9 +29,11 @@ class LocalTree:
 
     least_part = 1
     stale = False
+    at_once = False
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self.mode = 0o666  # the most that what is written may permit
 
     def _path(self, name: str) -> str:
         if any(p in ("", ".", "..") for p in name.split("/")) and name:
@@ -69,9 +75,8 @@ class LocalTree:
             raise NotFoundError("no such file", path=self.label(name))
         if tag is not None and tag != found.tag:
             raise replaced(self.label(name))
-        blob = open_blob(self._path(name))
-        assert isinstance(blob, LocalBlob)
-        return blob
+        path = self._path(name)
+        return LocalBlob(open_fd(path), path)
 
     def pin(self, name: str) -> object:
         """An open file stays the one that it is."""
@@ -90,6 +95,7 @@ class LocalTree:
                 f.write(data)
                 f.flush()
                 os.fsync(f.fileno())
+                self.restrict(f.fileno())
             try:
                 if only_if == ABSENT:
                     os.link(beside, path)
@@ -109,11 +115,26 @@ class LocalTree:
         return found.tag if found is not None else ""
 
     def delete(self, name: str) -> None:
-        """Remove a file."""
+        """Remove a file, and the folders below the root that are empty then: a store has none."""
+        path = self._path(name)
         try:
-            os.unlink(self._path(name))
+            os.unlink(path)
         except FileNotFoundError:
             return
+        self.prune(os.path.dirname(path))
+
+    def prune(self, folder: str) -> None:
+        """Remove empty folders from `folder` up to the root, which stays."""
+        while folder.startswith(self.root + os.sep):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                return
+            folder = os.path.dirname(folder)
+
+    def restrict(self, fd: int) -> None:
+        """Take from a file what `mode` does not permit."""
+        os.fchmod(fd, os.fstat(fd).st_mode & self.mode)
 
     def sink(self, name: str) -> LocalSink:
         """Where a file is written in parts."""
@@ -129,6 +150,15 @@ class LocalTree:
             if name.startswith(prefix):
                 out.append((name, {"id": at}))
         return out
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """What the system refuses in here is an error that names `path`."""
+    try:
+        yield
+    except OSError as e:
+        raise write_error(e, path) from None
 
 
 class LocalSink:
@@ -147,42 +177,61 @@ class LocalSink:
         """Start: a folder for the parts."""
         made = secrets.token_hex(12)
         folder = os.path.join(self._tree.root, PARTS, made)
-        os.makedirs(folder)
-        with open(os.path.join(folder, "name"), "x", encoding="utf-8") as f:
-            f.write(self.name)
+        with _writing(folder):
+            os.makedirs(folder)
+            with open(os.path.join(folder, "name"), "x", encoding="utf-8") as f:
+                f.write(self.name)
         return {"id": made}
 
     def part(self, upload: Mapping[str, str], number: int, data: bytes | memoryview) -> str:
-        """Store one part; its tag."""
-        path = os.path.join(self._folder(upload), str(number))
+        """Store one part; its tag, which is its checksum: one that is stored twice is the same."""
+        tag = f"{crc32c.function()(memoryview(data), 0):08x}-{len(data)}"
+        path = os.path.join(self._folder(upload), f"{number}-{tag}")
         beside = f"{path}.{secrets.token_hex(6)}"
-        with open(beside, "xb") as f:
-            f.write(data)
-        os.replace(beside, path)
-        return self.parts(upload)[number][0]
+        with _writing(path):
+            try:
+                with open(beside, "xb") as f:
+                    self._tree.restrict(f.fileno())
+                    f.write(data)
+                os.replace(beside, path)
+            except OSError:
+                if os.path.lexists(beside):
+                    os.unlink(beside)
+                raise
+        return tag
 
     def parts(self, upload: Mapping[str, str]) -> dict[int, tuple[str, int]]:
-        """The parts that are there: number -> (tag, bytes)."""
+        """The parts that are there: number -> (tag, bytes). Of two that differ it is the later one."""
         folder = self._folder(upload)
-        out = {}
-        for n in sorted(os.listdir(folder)):
-            if n.isdigit():
+        found = []
+        for n in os.listdir(folder):
+            number, _, tag = n.partition("-")
+            if number.isdigit() and "." not in n:
                 s = os.stat(os.path.join(folder, n))
-                out[int(n)] = f"{s.st_mtime_ns}-{s.st_ino}", s.st_size
-        return out
+                found.append((s.st_mtime_ns, int(number), tag, s.st_size))
+        return {number: (tag, size) for _, number, tag, size in sorted(found)}
 
     def commit(self, upload: Mapping[str, str], tags: Mapping[int, str], *, only_if: str | None = None) -> str:
         """Make the file of its parts; its tag."""
         folder, there = self._folder(upload), self.parts(upload)
-        lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
+        whole = os.path.join(folder, "whole")
         path = self._tree.label(self.name)
+        if os.path.exists(whole) and os.path.exists(path) and os.path.samefile(whole, path):  # who committed it died before the end
+            return self._committed(folder)
+        lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
         if lost:
             raise CheckpointError(f"part {lost[0]} is not there as it was written", path=path, hint="begin again")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _writing(path):
+            return self._put(folder, path, [f"{n}-{tags[n]}" for n in sorted(tags)], only_if)
+
+    def _put(self, folder: str, path: str, parts: list[str], only_if: str | None) -> str:
+        """Make the file of its parts, and put it in its place."""
         whole = os.path.join(folder, "whole")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(whole, "wb") as out:
-            for n in sorted(tags):
-                with open(os.path.join(folder, str(n)), "rb") as f:
+            self._tree.restrict(out.fileno())
+            for name in parts:
+                with open(os.path.join(folder, name), "rb") as f:
                     shutil.copyfileobj(f, out, 1 << 20)
             out.flush()
             os.fsync(out.fileno())
@@ -193,10 +242,15 @@ class LocalSink:
                 raise ExistsError("is there", path=path, hint="somebody else has written it meanwhile") from None
         else:
             os.replace(whole, path)
+        return self._committed(folder)
+
+    def _committed(self, folder: str) -> str:
         shutil.rmtree(folder, ignore_errors=True)
+        self._tree.prune(os.path.dirname(folder))
         found = self._tree.entry(self.name)
         return found.tag if found is not None else ""
 
     def abort(self, upload: Mapping[str, str]) -> None:
         """Throw the parts away."""
         shutil.rmtree(os.path.join(self._tree.root, PARTS, upload["id"]), ignore_errors=True)
+        self._tree.prune(os.path.join(self._tree.root, PARTS))

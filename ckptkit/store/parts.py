@@ -1,21 +1,25 @@
 """Objects of S3 written in parts, by any number of machines, through boto3: obstore has no parts of its own in Python.
 
 Policy: each part goes out with its CRC32C, which the store holds it against; it is there for readers when it is committed and not before.
-Which parts there are is the store's word, never a note's.
+Google's store is spoken to in the same words where there are HMAC keys for it (its XML API; parts go out with their MD5 there). Which
+parts there are is the store's word, never a note's.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
+from .._typing import Any
 from ..errors import CheckpointError, UsageError, with_extra
 from ..support import crc32c
+from .begun import Objects
 from .interface import ABSENT, Uploads
-from .said import CREDENTIALS, ExistsError
+from .said import CREDENTIALS, refused_code
 
+GOOGLE = "https://storage.googleapis.com"
 _clients: dict[str, Any] = {}
 
 
@@ -32,64 +36,78 @@ def client(root: str) -> Any:
             raise UsageError(message, path=root, hint=with_extra("remote")) from None
         env = os.environ
         endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or env.get("AWS_ENDPOINT")
-        unsigned = {"signature_version": UNSIGNED} if env.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true") else {}
+        region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
+        keys = {}
+        if root.startswith("gs://"):
+            endpoint, region = GOOGLE, "auto"
+            keys = {"aws_access_key_id": env.get("GS_ACCESS_KEY_ID"), "aws_secret_access_key": env.get("GS_SECRET_ACCESS_KEY")}
+        unsigned = {"signature_version": UNSIGNED} if not keys and env.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true") else {}
         config = Config(
             retries={"max_attempts": 5, "mode": "standard"}, s3={"addressing_style": "path"} if endpoint else {},
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
             connect_timeout=10, read_timeout=600, max_pool_connections=32, **unsigned,
         )  # fmt: skip
-        region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
         session = boto3.session.Session()
         found = _clients[root] = session.client(
-            "s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=config
+            "s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=config, **keys
         )
     return found
+
+
+def google_keys() -> bool:
+    """Whether there are HMAC keys for Google's store, by which it is spoken to as S3 (the names are GDAL's)."""
+    return bool(os.environ.get("GS_ACCESS_KEY_ID") and os.environ.get("GS_SECRET_ACCESS_KEY"))
 
 
 def _refused(e: Exception, label: str) -> CheckpointError:
     """What to raise for what boto3 raised; KeyError for an upload that there is no more."""
     answer = getattr(e, "response", None)
     code = str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(answer, dict) else 0
     if code == "NoSuchUpload":
         raise KeyError(label) from None
-    if code == "NoSuchBucket":
-        return CheckpointError("there is no such bucket", path=label, hint="check the name, the region and the endpoint")
-    if code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403") or "Credentials" in type(e).__name__:
-        shown = f" ({code})" if code.isalnum() else ""
-        return CheckpointError(f"may not be written: the store refuses{shown}", path=label, hint=CREDENTIALS["s3"])
-    if code in ("PreconditionFailed", "ConditionalRequestConflict"):
-        return ExistsError("is there, and is not what it was", path=label, hint="somebody else has written it meanwhile")
-    if code == "EntityTooSmall":
-        return CheckpointError("the store takes no parts as small as these", path=label, hint="a larger --part-size")
+    scheme = label.partition("://")[0]
+    if "Credentials" in type(e).__name__:
+        return CheckpointError("no credentials were found", path=label, hint=CREDENTIALS[scheme])
     if "Connect" in type(e).__name__ or "Timeout" in type(e).__name__:
         return CheckpointError("its server cannot be reached", path=label, hint="check the address, the network and the proxy settings")
-    return CheckpointError(f"cannot be written{f' ({code})' if code.isalnum() else ''}", path=label, hint="see the store's own log")
+    return refused_code(code, status, label, scheme)
 
 
 class S3Sink:
     """One object of S3, written in parts."""
 
-    def __init__(self, root: str, name: str, changed: Callable[[str], None]) -> None:
-        self.name, self._changed = name, changed
-        self._label = f"{root}/{name}"
-        self._bucket = root.partition("://")[2]
-        self._client = client(root)
-        self._sums: dict[int, str | None] = {}  # of the parts that were listed
+    def __init__(self, tree: Objects, name: str) -> None:
+        self.name, self._tree = name, tree
+        self._label = tree.label(name)
+        self._bucket = tree.root.partition("://")[2]
+        self._client = client(tree.root)
+        self._google = tree.scheme == "gs"
 
-    def _do(self, call: str, **words: Any) -> Any:
+    def _do(self, call: str, says: str = "", **words: Any) -> Any:
+        """The answer to a call, which has to say `says`: a proxy's page says nothing."""
         try:
-            return getattr(self._client, call)(Bucket=self._bucket, Key=self.name, **words)
+            answer = getattr(self._client, call)(Bucket=self._bucket, Key=self.name, **words)
         except Exception as e:
             raise _refused(e, self._label) from None
+        if says and not answer.get(says):
+            message = "its server answers, but not as a store does"
+            raise CheckpointError(message, path=self._label, hint="is a proxy or a login between it and here?")
+        return answer
 
     def begin(self) -> dict[str, str]:
         """Start an upload."""
-        return {"id": self._do("create_multipart_upload", ChecksumAlgorithm="CRC32C")["UploadId"]}
+        words = {} if self._google else {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}  # of the parts' own none is kept
+        return {"id": self._do("create_multipart_upload", "UploadId", **words)["UploadId"]}
 
     def part(self, upload: Mapping[str, str], number: int, data: bytes | memoryview) -> str:
         """Store one part; its tag. CheckpointError where what arrived has another checksum."""
+        if self._google:  # which knows no checksum of that name, and holds a part against this one
+            md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+            answer = self._do("upload_part", "ETag", UploadId=upload["id"], PartNumber=number, Body=_body(data), ContentMD5=md5)
+            return str(answer["ETag"])
         sum_ = _crc32c(data)
-        answer = self._do("upload_part", UploadId=upload["id"], PartNumber=number, Body=_body(data), ChecksumCRC32C=sum_)
+        answer = self._do("upload_part", "ETag", UploadId=upload["id"], PartNumber=number, Body=_body(data), ChecksumCRC32C=sum_)
         kept = answer.get("ChecksumCRC32C")
         if kept and kept != sum_:
             raise CheckpointError(f"part {number} did not arrive as it was sent", path=self._label, hint="try again")
@@ -100,10 +118,9 @@ class S3Sink:
         out: dict[int, tuple[str, int]] = {}
         words: dict[str, Any] = {}
         while True:
-            answer = self._do("list_parts", UploadId=upload["id"], **words)
+            answer = self._do("list_parts", "UploadId", UploadId=upload["id"], **words)
             for p in answer.get("Parts", []):
                 out[p["PartNumber"]] = p["ETag"], p["Size"]
-                self._sums[p["PartNumber"]] = p.get("ChecksumCRC32C")
             if not answer.get("IsTruncated"):
                 return out
             words = {"PartNumberMarker": answer["NextPartNumberMarker"]}
@@ -114,15 +131,16 @@ class S3Sink:
         lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
         if lost:
             raise CheckpointError(f"part {lost[0]} is not there as it was written", path=self._label, hint="begin again")
-        parts = []
-        for n in sorted(tags):
-            one: dict[str, object] = {"PartNumber": n, "ETag": tags[n]}
-            if self._sums.get(n):
-                one["ChecksumCRC32C"] = self._sums[n]
-            parts.append(one)
+        parts = [{"PartNumber": n, "ETag": tags[n]} for n in sorted(tags)]
+        if self._google and only_if is not None:  # its Complete takes no condition: asked for before
+            self._tree.fresh()
+            found = self._tree.entry(self.name)
+            if (found is not None) if only_if == ABSENT else (found is None or found.tag != only_if):
+                raise refused_code("PreconditionFailed", 412, self._label, "gs")
+            only_if = None
         condition = {} if only_if is None else {"IfNoneMatch": "*"} if only_if == ABSENT else {"IfMatch": only_if}
-        answer = self._do("complete_multipart_upload", UploadId=upload["id"], MultipartUpload={"Parts": parts}, **condition)
-        self._changed(self.name)
+        answer = self._do("complete_multipart_upload", "ETag", UploadId=upload["id"], MultipartUpload={"Parts": parts}, **condition)
+        self._tree.changed(self.name)
         return str(answer["ETag"])
 
     def abort(self, upload: Mapping[str, str]) -> None:

@@ -17,11 +17,11 @@ from datetime import timedelta
 from weakref import WeakSet
 
 from .._typing import TYPE_CHECKING, Any, cast
-from ..errors import CheckpointError, CorruptError, NotFoundError, UnknownFormatError, UnsupportedError
+from ..errors import CheckpointError, CorruptError, NotFoundError, UnknownFormatError
 from .interface import ABSENT, FOLDER, Entry
 from .pieces import Kept
 from .remote_blob import MOST, Ahead, RemoteBlob
-from .said import refused, replaced
+from .said import ExistsError, refused, refused_code, replaced, unconditional
 
 if TYPE_CHECKING:
     from .interface import Sink
@@ -30,7 +30,8 @@ Uploads = list[tuple[str, dict[str, str]]]
 FRESH = 5.0  # seconds for which a listing counts
 AT_ONCE = 32  # requests
 GAP = 1 << 14  # bytes between two pieces of an object from which on they are two requests
-# what a web server, which lists nothing, is asked for in a folder
+
+# what is asked for in a folder that may not be listed
 USUAL = (
     "config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
     "adapter_config.json", "adapter_model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
@@ -97,19 +98,22 @@ class Pin:
 
 
 class RemoteTree:
-    """The objects of a bucket or of a web server."""
+    """The objects of a bucket."""
 
-    least_part = 5 << 20
+    at_once = False
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.scheme = root.partition("://")[0]
-        self.lists = self.scheme not in ("http", "https")
+        self.lists = True  # whether what there is may be asked for folder by folder
         self.kept = Kept()
         self._listed: dict[str, tuple[float, dict[str, Entry]]] = {}
         self._found: dict[str, tuple[float, Entry | None]] = {}
         self._local = threading.local()
         self._pins: dict[str, WeakSet[Pin]] = {}
+        self._conditions = False  # whether it is known that the store holds conditions
+        self._signs: bool | None = None  # whether it signs addresses for parts
+        self.least_part = 1 if self.scheme == "az" else 5 << 20
         try:
             self.store = self._open()
         except CheckpointError:
@@ -136,7 +140,7 @@ class RemoteTree:
     # --- what there is
 
     def list(self, folder: str = "") -> dict[str, Entry]:
-        """What a folder holds, by the last piece of its name; of a web server the usual names that are there."""
+        """What a folder holds, by the last piece of its name."""
         kept = self._listed.get(folder)
         if kept is not None and time.monotonic() - kept[0] < FRESH:
             return kept[1]
@@ -154,11 +158,18 @@ class RemoteTree:
         kept = self._listed.get(folder) if self.lists else None
         return kept[1] if kept is not None and time.monotonic() - kept[0] < FRESH else None
 
+    def usual(self, folder: str) -> dict[str, Entry]:
+        """The usual names of checkpoints that are in a folder."""
+        base = folder + "/" if folder else ""
+        return {n: e for n, e in pool().map(lambda n: (n, self.entry(base + n)), USUAL) if e is not None}
+
     def _list(self, folder: str) -> dict[str, Entry]:
         if not self.lists:
-            base = folder + "/" if folder else ""
-            there = list(pool().map(lambda n: (n, self.entry(base + n)), USUAL))
-            return {n: e for n, e in there if e is not None}
+            return self.usual(folder)
+        return self.listed(folder)
+
+    def listed(self, folder: str) -> dict[str, Entry]:
+        """What the store lists of a folder."""
         import obstore
 
         try:
@@ -264,7 +275,7 @@ class RemoteTree:
 
     def condition(self, entry: Entry) -> bool:
         """Whether a read can be made to depend on the tag: a weak one never matches (RFC 9110, 13.1.1)."""
-        return entry.tag.startswith('"') or (bool(entry.tag) and self.lists)
+        return entry.tag.startswith('"')
 
     def same(self, entry: Entry, meta: Any) -> bool:
         """Whether an answer is of the object that was opened."""
@@ -309,17 +320,43 @@ class RemoteTree:
 
     # --- writing
 
-    def put(self, name: str, data: bytes, *, only_if: str | None = None) -> str:
-        """Write a small object at once; its tag."""
+    def put(self, name: str, data: bytes | memoryview, *, only_if: str | None = None) -> str:
+        """Write an object at once; its tag."""
+        try:
+            tag = self._put(name, data, only_if)
+        except ExistsError:
+            if self.small(name) != bytes(data):  # else it was written, and only the answer was lost
+                raise
+            self.fresh()
+            found = self.entry(name)
+            return found.tag if found is not None else ""
+        if only_if == ABSENT and not self._conditions:  # a store that overlooks conditions would let two writers mix what they write
+            try:
+                self._put(name, data, ABSENT)
+            except ExistsError:
+                self._conditions = True
+            else:
+                self.delete(name)
+                raise unconditional(self.label(name))
+        return tag
+
+    def _put(self, name: str, data: bytes | memoryview, only_if: str | None) -> str:
         import obstore
 
         mode: Any = "overwrite" if only_if is None else "create" if only_if == ABSENT else {"e_tag": only_if}
         try:
+            if self.scheme == "gs" and isinstance(mode, dict):  # where a condition names a generation
+                now = obstore.head(self.store, self.key(name))
+                if _tag(now) != only_if:
+                    raise refused_code("PreconditionFailed", 412, self.label(name), "gs")
+                mode = {"e_tag": only_if, "version": now["version"]}
             answer = obstore.put(self.store, self.key(name), data, mode=mode, use_multipart=False)
+        except CheckpointError:
+            raise
         except Exception as e:
             raise refused(e, self.label(name), writing=True) from None
         self.changed(name)
-        return str(answer["e_tag"] or "")
+        return quoted(answer["e_tag"] or "")
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens where there is none."""
@@ -333,23 +370,70 @@ class RemoteTree:
                 raise error from None
         self.changed(name)
 
+    def small(self, name: str) -> bytes | None:
+        """A small object as it is now; None: there is none."""
+        import obstore
+
+        try:
+            return bytes(obstore.get(self.store, self.key(name)).bytes())
+        except Exception as e:
+            error = refused(e, self.label(name))
+            if isinstance(error, NotFoundError) and "bucket" not in error.message:
+                return None
+            raise error from None
+
+    def below(self, prefix: str) -> tuple[str, ...]:
+        """The names of all objects below a prefix."""
+        import obstore
+
+        try:
+            return tuple(m["path"] for some in obstore.list(self.store, prefix or None) for m in some)
+        except Exception as e:
+            raise refused(e, self.label(prefix)) from None
+
+    def _in_parts(self, name: str) -> bool:
+        """Whether the store has parts that any machine can send with these credentials: else whole objects are relayed."""
+        if self.scheme == "gs":
+            from .parts import google_keys
+
+            return google_keys()
+        if self.scheme == "az" and self._signs is None:
+            import obstore
+
+            try:
+                self._signs = "sig=" in obstore.sign(self.store, "PUT", self.key(name), timedelta(minutes=1))
+            except Exception:
+                self._signs = False
+        return self.scheme == "s3" or bool(self._signs)
+
     def sink(self, name: str) -> Sink:
         """Where an object is written in parts."""
-        if self.scheme != "s3":
-            raise UnsupportedError("objects of this store are not written in parts here", path=self.label(name), hint="write to s3://")
+        if not self._in_parts(name):
+            from .relayed import RelayedSink
+
+            return RelayedSink(self, name)
+        if self.scheme == "az":
+            from .azure import AzureSink
+
+            return AzureSink(self, name)
         from .parts import S3Sink
 
-        return S3Sink(self.root, name, self.changed)
+        return S3Sink(self, name)
 
     def uploads(self, prefix: str = "") -> Uploads:
         """What was begun below `prefix` and neither committed nor aborted."""
-        if self.scheme != "s3":
-            return []
-        from .parts import uploads
+        from . import begun, parts
 
-        return uploads(self.root, prefix)
+        if self.scheme in ("s3", "gs") and self._in_parts(prefix):
+            return parts.uploads(self.root, prefix)
+        return begun.uploads(self, prefix)
+
+
+def quoted(tag: str) -> str:
+    """An ETag as a header has it: Azure's listings leave the quotation marks out."""
+    return tag if not tag or tag.startswith(('"', "W/")) else f'"{tag}"'
 
 
 def _tag(meta: Any) -> str:
     """What changes when an object does: its ETag, else when it was last written."""
-    return str(meta["e_tag"] or "") or str(meta["last_modified"].timestamp())
+    return quoted(meta["e_tag"] or "") or str(meta["last_modified"].timestamp())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from ..errors import CheckpointError, CorruptError, NotFoundError, UsageError
+from ..errors import CheckpointError, CorruptError, NotFoundError, UnsupportedError, UsageError
 
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the machine's role; AWS_SKIP_SIGNATURE=true for a public bucket",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, GS_ACCESS_KEY_ID with GS_SECRET_ACCESS_KEY for parts, or GOOGLE_SKIP_SIGNATURE=true",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_SKIP_SIGNATURE=true for a public container",
     "hf": "HF_TOKEN, or `hf auth login`; a gated repository has to be accepted at its page first",
 }
@@ -28,11 +28,15 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
         return replaced(label)
     if kind in ("AlreadyExistsError", "PreconditionError"):
         return ExistsError("is there, and is not what it was", path=label, hint="somebody else has written it meanwhile")
-    if kind == "NotFoundError" or "NoSuchBucket" in text or "404 Not Found" in text:
+    if kind in ("NotFoundError", "FileNotFoundError") or "NoSuchBucket" in text or "404 Not Found" in text:
         if "NoSuchBucket" in text or "ContainerNotFound" in text:
             return NotFoundError("there is no such bucket", path=label, hint="check the name, the region and the endpoint")
         return NotFoundError("there is no such object", path=label, hint="check the address")
     credentials = CREDENTIALS.get(scheme, "")
+    if "RequestTimeTooSkewed" in text or "RequestExpired" in text or "not valid in the specified time frame" in text:
+        return CheckpointError(_CLOCK, path=label, hint=_CLOCK_HINT)
+    if writing and ("NotImplemented" in text or "501 Not Implemented" in text or kind == "NotImplementedError"):
+        return unconditional(label)
     if "169.254.169.254" in text or "metadata.google" in text or "MissingCredentials" in text:
         return CheckpointError("no credentials were found", path=label, hint=credentials)
     if kind in ("PermissionDeniedError", "UnauthenticatedError") or re.search(r"\b40[13] (Forbidden|Unauthorized)", text):
@@ -49,6 +53,40 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
     if "decoding response body" in text or "error reading a body" in text:
         return CorruptError("the connection was cut before all bytes had come", path=label, hint="try again")
     return CheckpointError(f"cannot be {do}{_code(text)}", path=label, hint="see the store's own log, or try again later")
+
+
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+_SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
+_NOT_ALLOWED = {
+    "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401", "AuthenticationFailed", "AuthorizationFailure",
+    "AuthorizationPermissionMismatch", "InvalidAuthenticationInfo", "NoAuthenticationInformation",
+}  # fmt: skip
+_CLOCK = "the store's clock and this machine's are too far apart"
+_CLOCK_HINT = "set this machine's clock: a request is signed with its time"
+
+
+def refused_code(code: str, status: int, label: str, scheme: str) -> CheckpointError:
+    """The error to raise for the code with which a store refuses to write."""
+    shown = f" ({code})" if code.isalnum() else ""
+    if code in _NO_BUCKET:
+        return NotFoundError("there is no such bucket", path=label, hint="check the name, the region and the endpoint")
+    if code in _SKEWED:
+        return CheckpointError(_CLOCK, path=label, hint=_CLOCK_HINT)
+    if code in _NOT_ALLOWED or status in (401, 403):
+        return CheckpointError(f"may not be written: the store refuses{shown}", path=label, hint=CREDENTIALS.get(scheme, ""))
+    if code in ("PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists", "ConditionNotMet"):
+        return ExistsError("is there, and is not what it was", path=label, hint="somebody else has written it meanwhile")
+    if code == "EntityTooSmall":
+        return CheckpointError("the store takes no parts as small as these", path=label, hint="a larger --part-size")
+    if code == "NotImplemented" or status == 501:
+        return unconditional(label)
+    return CheckpointError(f"cannot be written{shown}", path=label, hint="see the store's own log, or try again later")
+
+
+def unconditional(label: str) -> CheckpointError:
+    """The error of a store by which two writers could not be told from each other."""
+    message = "the store takes no conditions on what is written (If-None-Match)"
+    return UnsupportedError(message, path=label, hint="convert into a folder and copy that, or use a store that does")
 
 
 def replaced(label: str) -> CheckpointError:

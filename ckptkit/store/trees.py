@@ -80,6 +80,10 @@ def _made(root: str) -> Tree:
         from .hub import HubTree
 
         return HubTree(root)
+    if root.startswith(("http://", "https://")):
+        from .web import WebTree
+
+        return WebTree(root)
     from .remote import RemoteTree
 
     return RemoteTree(root)

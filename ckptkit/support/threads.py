@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable
 
 from .._typing import TYPE_CHECKING
+from .machine import processors
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -23,7 +23,7 @@ def on_threads(do: Callable[[T], R], items: Iterable[T], jobs: int | None = None
     Items are begun in their order. The first failure, or an interrupt, ends the others after the item each is at, and is raised.
     """
     todo = list(enumerate(items))
-    count = max(1, min(jobs or os.cpu_count() or 1, MOST, len(todo)))
+    count = max(1, min(jobs or processors(), MOST, len(todo)))
     if count == 1:
         return [do(item) for _, item in todo]
     rest = iter(todo)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from .. import store
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import FindingsError, UsageError
 from ..findings import Finding
 from ..graph.evidence import refuse_doubt
@@ -64,11 +64,11 @@ def cast_pairs(dtype: str | None, dtypes: str | Mapping[str, str] | Sequence[tup
     return tuple((glob, parse_dtype(word)) for glob, word in [*([("*", dtype)] if dtype is not None else []), *pairs])
 
 
-def _sizes(max_shard_size: int | str | None, max_memory: int | str, check: bool | str) -> tuple[int | None, int]:
+def _sizes(max_shard_size: int | str | None, max_memory: int | str | None, check: bool | str) -> tuple[int | None, int | None]:
     """Both in bytes. UsageError for what is no size, or no kind of check."""
     if check not in (True, False, "reference"):
         raise UsageError(f"check is {check!r}", hint="True, False or 'reference'")
-    return parse_size(max_shard_size, "max_shard_size"), parse_size(max_memory, "max_memory") or 0
+    return parse_size(max_shard_size, "max_shard_size"), parse_size(max_memory, "max_memory")
 
 
 def convert(
@@ -87,7 +87,7 @@ def convert(
     force: bool = False,
     check: bool | str = True,
     jobs: int | None = None,
-    max_memory: int | str = 256 << 20,
+    max_memory: int | str | None = None,
     on_overflow: str = "error",
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -102,6 +102,9 @@ def convert(
     keep: Sequence[str] = (),
     tp: int = 1,
     pp: int = 1,
+    on: str | None = None,
+    plan_to: str | os.PathLike[str] | None = None,
+    part_size: int | str | None = None,
     reading: Reading = AS_FOUND,
     **words: Unpack[SourceWords],
 ) -> Conversion:
@@ -119,18 +122,17 @@ def convert(
     the naming stays (where there is one only, they stay); `names_only`: where nothing says the configuration none is written.
     `dequantize`: packed weights are decoded; else their parts move bit for bit. `quantize`: weights are packed so ("fp8-block", "q8_0"),
     but for those that fit a glob of `keep`. `tp`, `pp`: files for as many tensor-parallel ranks and stages of a pipeline, in a naming
-    that has them (meta, megatron). Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
+    that has them (meta, megatron). `on`: whose workers write it, in parts of `part_size` ("local:4", "ray", "dask://HOST:8786");
+    `plan_to`: where to write the plan instead, for `ckptkit work`. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
-    from ..engine.replaceable import check_target
     from ..engine.run import run
     src, dst = os.fspath(source), os.fspath(target)
     shard, memory = _sizes(max_shard_size, max_memory, check)
+    parts = Parts(on, os.fspath(plan_to) if plan_to else None, parse_size(part_size, "part_size") or 0)
     drop, globs = groups_and_globs(drop)
-    wanted = with_container(Wanted(
-        to, container, cast_pairs(dtype, dtypes), shard, drop, drop_optimizer, init_missing, add, resize_vocab, seed, dequantize, quantize,
-        keep, names_only, renew, tp, pp,
-    ))  # fmt: skip
-    _check_target(dst, wanted, overwrite=overwrite or dry_run, check=check)
+    wanted = with_container(Wanted(to, container, cast_pairs(dtype, dtypes), shard, drop, drop_optimizer, init_missing, add, resize_vocab,
+                                   seed, dequantize, quantize, keep, names_only, renew, tp, pp))  # fmt: skip
+    _check_target(dst, wanted, parts, overwrite=overwrite or dry_run, check=check)
     entire = wanted.to is None and not (renew or add or init_missing or resize_vocab)
     with paused(), examine(src, reading.but(**words, drop=(*reading.drop, *globs)), entire=entire) as subject:
         request = choose_target(subject, wanted, dst)
@@ -138,38 +140,77 @@ def convert(
         if request.dialect is not None and not (names_only and request.dialect is subject.graph.dialect):
             refuse_doubt(subject.graph.recognition, src, "what is written")
         planned = make_plan(subject, request, survey(subject, request.dialect))
-        done = Conversion(
-            planned.plan, planned.ledger, (*findings, *planned.findings), planned.contents.classes, None, planned.contents.config
-        )  # fmt: skip
+        found = (*findings, *planned.findings)
+        done = Conversion(planned.plan, planned.ledger, found, planned.contents.classes, None, planned.contents.config)
         proof = _reference(request.container.NAME) if check == "reference" else None
         if dry_run:
-            if overwrite and not store.is_url(dst):  # what would be lost is told now
-                check_target(dst, single=request.single, overwrite=True, inputs=(), names=planned.plan.names)
-            return done
-        if store.is_url(dst):
-            return _stored(done, overwrite=overwrite, jobs=jobs, on_overflow=on_overflow, progress=progress)
+            return _told(done, overwrite=overwrite and not store.is_url(dst) and not parts.elsewhere)
+        if store.is_url(dst) or parts.elsewhere:
+            return _in_parts(done, parts, jobs, progress, overwrite=overwrite, on_overflow=on_overflow)
         result = run(planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof,
                      on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=request.container.finish)  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
 
 
-def _check_target(target: str, wanted: Wanted, *, overwrite: bool, check: bool | str) -> None:
+def _told(done: Conversion, *, overwrite: bool) -> Conversion:
+    """`done`; what replacing a folder here would lose is an error now."""
+    from ..engine.replaceable import check_target
+
+    if overwrite:
+        check_target(done.plan.target, single=done.plan.single, overwrite=True, inputs=(), names=done.plan.names)
+    return done
+
+
+class Parts(NamedTuple):
+    """A target that is written in parts: by which engine, where its plan is written to instead, bytes of a part (0: by its size)."""
+
+    on: str | None = None
+    plan_to: str | None = None
+    size: int = 0
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes do it."""
+        return self.on is not None or self.plan_to is not None
+
+
+def _check_target(target: str, wanted: Wanted, parts: Parts, *, overwrite: bool, check: bool | str) -> None:
     """Refuse a target that cannot be, before anything is read. Of one in a store that is asked when its run begins."""
     from ..engine.replaceable import check_target
 
-    if not store.is_url(target):
+    if parts.on is not None and parts.plan_to is not None:
+        raise UsageError("--on and --plan-to are two ways to have the work done", hint="leave one out")
+    if parts.on is not None:
+        from ..fleet.engines import engine
+
+        engine(parts.on)
+    if parts.size and not parts.elsewhere and not store.is_url(target):
+        raise UsageError("--part-size is for targets that are written in parts", path=target, hint="with --on, --plan-to, or into a store")
+    if not store.is_url(target) and not parts.elsewhere:  # a run of other processes may be under way there
         check_target(target, single=single_file(target, wanted.container), overwrite=overwrite, inputs=())
-    elif check == "reference":
+    if check == "reference" and (store.is_url(target) or parts.elsewhere):
         raise UsageError("--check=reference reads a target on this machine", path=target, hint="convert to a folder here, and copy it")
 
 
-def _stored(
-    done: Conversion, *, overwrite: bool, jobs: int | None, on_overflow: str, progress: Callable[[int, int], None] | None
+def _in_parts(
+    done: Conversion, parts: Parts, jobs: int | None, progress: Callable[[int, int], None] | None, *, overwrite: bool, on_overflow: str
 ) -> Conversion:
-    """Carry the plan out into a store."""
-    from ..fleet.threads import run_in_threads
+    """Carry the plan out into a store, or by other processes; or write it where they find it."""
+    from ..fleet.driver import run_in_threads, run_on
+    from ..fleet.elsewhere import plan_to
+    from ..fleet.engines import engine
 
-    result = run_in_threads(done.plan, overwrite=overwrite, jobs=jobs, on_overflow=on_overflow, progress=progress)
+    words: dict[str, Any] = {"overwrite": overwrite, "unit": parts.size, "on_overflow": on_overflow}
+    if parts.plan_to is not None:
+        run = plan_to(done.plan, parts.plan_to, **words)
+        units = f"{len(run.units):,} unit{'s' * (len(run.units) != 1)}"
+        told = f"a plan of {units}: `ckptkit work` does them, `ckptkit finish` makes the target of them"
+        return done._replace(findings=(*done.findings, Finding("info", "plan", parts.plan_to, told)))
+    if parts.on is None:
+        result = run_in_threads(done.plan, jobs=jobs, progress=progress, **words)
+    else:
+        with engine(parts.on) as workers:
+            result = run_on(done.plan, workers, progress=progress, **words)
     return done._replace(findings=(*done.findings, *result.findings), result=result)
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..comparison.beside import classes_of, config_of, metadata_of, model_of
 from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
-from ..comparison.left_out import not_compared, other_keys
+from ..comparison.left_out import not_compared
+from ..comparison.module_weights import module_weights
 from ..engine.casts import cast
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
 from ..graph.contradicted import contradicted
@@ -22,7 +24,6 @@ from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..support.arrays import numpy_dtype
 from ..support.kernels import kernels
-from ..support.name_text import natural
 from ..support.progress import Watch
 from ..support.shown import html_of, line, text_of
 from ..support.threads import on_threads
@@ -144,7 +145,7 @@ def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: in
     void = [void[0] - right.keys(), void[1] - left.keys()]  # what one naming has no place for, and the other holds as nothing
     if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names
         left, right = ({i.stored: i._replace(name=i.stored) for i in side.values()} for side in (left, right))
-    local = threading.local()
+    local, measured = threading.local(), _Measured()
     opened: list[Canon] = []
 
     def one(name: str) -> Change:
@@ -156,7 +157,7 @@ def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: in
             return Change(name, "reshaped", x, y)
         pair = getattr(local, "pair", None)
         if pair is None:
-            pair = local.pair = _Pair(a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), tolerance, watch)
+            pair = local.pair = _Pair(measured, a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), tolerance, watch)
             opened.extend((pair.x, pair.y))
         return compare(pair, x, y)
 
@@ -168,18 +169,47 @@ def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: in
     finally:
         for canon in opened:
             canon.close()
-    changes = tuple(done[n] for n in names)
-    beside = _metadata(a, b) if metadata else {}
+    changes = (*(done[n] for n in names), *_modules(a, b, tolerance))
+    beside = metadata_of(a, b) if metadata else {}
     left_out, notes = not_compared(a, b)
-    return Diff(a, b, changes, _config(a, b), beside, _model(a, b), any(tolerance), _classes(a, b, left, right), left_out, notes)
+    return Diff(a, b, changes, config_of(a, b), beside, model_of(a, b), any(tolerance), classes_of(a, b, left, right), left_out, notes)
+
+
+def _modules(a: Subject, b: Subject, tolerance: Tolerance) -> Iterator[Change]:
+    """The weights of sentence-transformers' modules on both sides."""
+    import numpy as np
+
+    left, right = module_weights(a), module_weights(b)
+    for name in dict.fromkeys((*left, *right)):
+        x, y = left.get(name), right.get(name)
+        if x is None or y is None:
+            yield Change(name, "added" if x is None else "removed", x and x.item, y and y.item)
+        elif x.item.spec.shape != y.item.spec.shape:
+            yield Change(name, "reshaped", x.item, y.item)
+        elif x.item.spec == y.item.spec and x.raw == y.raw:
+            yield Change(name, "same", x.item, y.item)
+        else:
+            figures = _Figures(x.item.spec.dtype, y.item.spec.dtype, tolerance)
+            figures.take(*(np.frombuffer(h.raw, numpy_dtype(h.item.spec.dtype)) for h in (x, y)))
+            yield figures.change(x.item, y.item)
 
 
 # --- values --------------------------------------------------------------------------------------------------------
 
 
+class _Measured:
+    """What is known of packed weights: the parameters of each, by side, and the steps of those that hold several."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.held: dict[int, dict[str, list[str]]] = {}
+        self.steps: dict[str, Steps | None] = {}
+
+
 class _Pair(NamedTuple):
     """What a thread compares with."""
 
+    measured: _Measured
     a: Subject
     b: Subject
     x: Canon
@@ -229,14 +259,26 @@ def compare(pair: _Pair, a: Item, b: Item) -> Change:
 
 
 def _steps(pair: _Pair, a: Item, b: Item) -> Steps | None:
-    """The error of the side that is packed, where the other is not and has the whole weight in the same order."""
-    for s, item, other, original in ((pair.b, b, pair.a, a), (pair.a, a, pair.b, b)):
-        weight = s.packings.weights.get(item.stored)
-        if weight is not None:
-            from ..comparison.packing_error import comparable, steps_of
+    """The error of the side that is packed, where the other is not. A tensor of several parameters is measured once."""
+    from ..comparison.packing_error import held_in, original_of, steps_of
 
-            if comparable(other, original.stored, s, item.stored, item.name):
-                return steps_of(other, original.stored, s, weight)
+    for s, item, other in ((pair.b, b, pair.a), (pair.a, a, pair.b)):
+        weight = s.packings.weights.get(item.stored)
+        if weight is None:
+            continue
+        with pair.measured.lock:
+            held = pair.measured.held
+            if id(s) not in held:
+                held[id(s)] = held_in(s)
+        names = held[id(s)][item.stored]
+        found = original_of(other, s, item.stored, names)
+        if found is None or len(names) < 2:
+            return steps_of(other, s, weight, found) if found is not None else None
+        with pair.measured.lock:
+            done = pair.measured.steps
+            if item.stored not in done:
+                done[item.stored] = steps_of(other, s, weight, found)
+            return done[item.stored]
     return None
 
 
@@ -359,47 +401,6 @@ class _Figures:
         relative = (self.dd / self.aa) ** 0.5 if self.aa else (0.0 if not self.dd else float("inf"))
         mean = self.total / self.count if self.count else 0.0
         return Change(a.name, "retyped" if retyped else "changed", a, b, self.changed, self.largest, mean, relative, cosine, self.rounded)
-
-
-# --- beside the values ---------------------------------------------------------------------------------------------
-
-
-def _model(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
-    def of(s: Subject) -> dict[str, object]:
-        r = s.graph.recognition
-        return {
-            "architecture": r.architecture.name if r else None,
-            "dialect": r.dialect.name if r else None,
-            "container": s.checkpoint.container,
-            **s.graph.counts,
-        }
-
-    return _unlike(of(a), of(b))
-
-
-def _config(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
-    """Canonical values that both configurations say, and say differently; and what they say under keys that nobody here understands."""
-    if a.values is None or b.values is None:
-        return other_keys(a, b)
-    x, y = a.values.values, b.values.values
-    out = {k: (x[k], y[k]) for k in sorted(x.keys() & y.keys()) if x[k] != y[k]}
-    return {**out, **other_keys(a, b)}
-
-
-def _metadata(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
-    out = _unlike(dict(a.checkpoint.metadata), dict(b.checkpoint.metadata))
-    raws = [{} if s.config is None else {k: v for k, v in s.config.raw.items() if k != "ckptkit"} for s in (a, b)]
-    return out | _unlike(raws[0], raws[1])
-
-
-def _classes(a: Subject, b: Subject, left: Mapping[str, Item], right: Mapping[str, Item]) -> dict[str, tuple[object, object]]:
-    """Tensors whose classes are not the same on both sides."""
-    kinds = [{n: s.checkpoint.classes.get(i.stored) for n, i in side.items()} for s, side in ((a, left), (b, right))]
-    return {n: (kinds[0][n], kinds[1][n]) for n in kinds[0].keys() & kinds[1].keys() if kinds[0][n] != kinds[1][n]}
-
-
-def _unlike(x: Mapping[str, object], y: Mapping[str, object]) -> dict[str, tuple[object, object]]:
-    return {k: (x.get(k), y.get(k)) for k in sorted({*x, *y}, key=natural) if x.get(k) != y.get(k)}
 
 
 def place(item: Item) -> str:

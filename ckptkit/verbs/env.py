@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 
 from .._version import __version__
 from ..support.kernels import kernels
+from ..support.machine import memory, processors
 
 # what extras bring, by the names of their distributions
 LIBRARIES = (
     "click", "tabulate", "numpy", "torch", "safetensors", "transformers", "tensorflow", "keras", "keras-hub", "h5py", "ml-dtypes", "PyYAML",
-    "onnx", "onnxruntime", "blake3", "crc32c", "isal", "zstandard", "tokenizers", "sentencepiece",
+    "onnx", "onnxscript", "onnxruntime", "blake3", "crc32c", "isal", "zstandard", "tokenizers", "sentencepiece", "textual", "obstore",
+    "boto3", "huggingface-hub",
 )  # fmt: skip
 
 
 def environment() -> dict[str, object]:
     """{"ckptkit": its version, "python": ..., "platform": ..., "processors": how many may be used, "compiled": whether the
-    compiled loops are there, "memory": bytes of the machine or None, "libraries": {name: version, None where it is not installed}}."""
+    compiled loops are there, "memory": bytes that may be used, or None, "libraries": {name: version, None where it is not installed}}."""
     from importlib.metadata import PackageNotFoundError, version
 
     libraries: dict[str, str | None] = {}
@@ -27,14 +28,9 @@ def environment() -> dict[str, object]:
             libraries[name] = version(name)
         except PackageNotFoundError:
             libraries[name] = None
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        memory: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        memory = None
     return {
         "ckptkit": __version__, "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "platform": f"{platform.system()} {platform.machine()}", "byteorder": sys.byteorder, "processors": usable,
-        "compiled": kernels() is not None, "memory": memory,
+        "platform": f"{platform.system()} {platform.machine()}", "byteorder": sys.byteorder, "processors": processors(),
+        "compiled": kernels() is not None, "memory": memory(),
         "libraries": libraries,
     }  # fmt: skip

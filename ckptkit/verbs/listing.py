@@ -10,6 +10,7 @@ import os
 
 from .. import store
 from .._typing import NamedTuple
+from ..configuration.pipeline import INDEX, absent
 from ..containers import Place, below, locate
 from ..errors import EXIT_OK, EXIT_USAGE, CheckpointError, NotFoundError, UsageError
 from ..graph.examine import examine
@@ -73,7 +74,8 @@ def list_folder(path: str | os.PathLike[str], reading: Reading = AS_FOUND) -> Li
     places = below(folder)
     if not places:
         raise NotFoundError("holds no checkpoint, nor does a folder below it", path=folder)
-    return Listing(folder, tuple(_row(p, reading) for p in places))
+    lost = (Row(os.path.join(folder, n), problem=f"is not there; {INDEX} says that it is {cls}") for n, cls in absent(folder).items())
+    return Listing(folder, (*(_row(p, reading) for p in places), *lost))
 
 
 def _row(place: Place, reading: Reading) -> Row:

@@ -37,17 +37,20 @@ def numbers(points: Sequence[Point], name: str) -> list[int] | None:
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
-def fit_number(values: Sequence[int], columns: Mapping[str, Any], most: int = 3, *, strict: bool = False) -> str | None:
+def fit_number(
+    values: Sequence[int], columns: Mapping[str, Any], most: int = 3, *, strict: bool = False, plain: bool = False
+) -> str | None:
     """The simplest expression of `columns` (feature -> its value at each point) that is `values` at every point.
 
-    `most` products are summed; `strict`: of features that nothing says to be the right ones, so that only simple ones count.
+    `most` products are summed (`plain`: features alone); `strict`: of features that nothing says to be the right ones, so that only
+    simple ones count.
     """
     first = values[0]
     if all(v == first for v in values):
         return str(first)
     columns = {k: a for k, c in columns.items() if ((a := np.asarray(c, dtype=np.int64)) != a[0]).any()}
     y = np.array(values, dtype=np.int64)
-    monomials = _monomials(columns, y) if most else list(columns.items())
+    monomials = _monomials(columns, y) if most and not plain else list(columns.items())
     if strict:
         for name, m in sorted(monomials, key=lambda nm: (nm[0] != "num_labels", len(nm[0]))):
             if (m == y).all() and "*" not in name and "/" not in name:  # the thing itself, then one more or less of it, then a multiple
@@ -194,7 +197,8 @@ def _shift(c: int) -> str:
 class Conditions:
     """Candidate conditions over points, each with its bits (one a point)."""
 
-    def __init__(self, points: Sequence[Point], names: Iterable[str], count: str = "") -> None:
+    def __init__(self, points: Sequence[Point], names: Iterable[str], count: str = "", *, blocks: bool = False) -> None:
+        self.blocks = blocks  # whether lists are compared from item to item
         self.points = points
         self.every = (1 << len(points)) - 1
         self.bits: dict[int, Any] = {}
@@ -246,6 +250,11 @@ class Conditions:
         self.add(["true", k], [bool(v) for v in values])
         for place in range(places):
             name = f"{k}[@{place}]"
+            for way in "=~":  # whether a block is as wide as the one before it
+                here, before = f"{k}[{way}@{place}]", f"{k}[{way}@{place}-1]"
+                pairs = [(feature(p.env, here, p.at), feature(p.env, before, p.at)) for p in self.points] if self.blocks else []
+                if pairs and all(type(a) is type(b) is int for a, b in pairs):
+                    self.add(["not", ["or", ["<", here, before], ["<", before, here]]], [a == b for a, b in pairs])
             said = [feature(p.env, name, p.at) for p in self.points]
             for word in dict.fromkeys(v for v in said if v is not None and not isinstance(v, list)):
                 self.add(["is", name, word], [v == word and isinstance(v, bool) is isinstance(word, bool) for v in said])

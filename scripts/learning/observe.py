@@ -33,6 +33,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: 
 
 from ckptkit.schema.learned import environment, flatten  # noqa: E402
 
+from .needed import NEEDED  # noqa: E402
+
 LAYERS = re.compile(r"(^|_)(num_|n_)?(hidden_|encoder_|decoder_|attention_|text_|vision_)*(layers?|blocks)$|^depth$|(^|_)num_layers(_|$)")
 # keys that no tensor depends on: left alone, so that a type takes seconds
 IDLE = re.compile(
@@ -57,27 +59,9 @@ ORDER = (
 )  # fmt: skip
 
 
-# what the classes of some types need and their default configuration does not say
-_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-NEEDED: dict[str, dict[str, Any]] = {
-    "autoformer": {"prediction_length": 8},
-    "aya_vision": {"vision_config": {"num_attention_heads": 16}},
-    "chameleon": {"vocabulary_map": {"<image>": 5}},
-    "cohere_compass": {"text_config": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}}},
-    "dbrx": {"attn_config": {"rope_theta": 10000.0}},
-    "deepseek_ocr2": {"text_config": {"num_hidden_layers": 4, "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]}},
-    "diffusion_gemma": {"text_config": {"num_experts": 8, "moe_intermediate_size": 64, "top_k_experts": 2}},
-    "dots1": {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "emu3": {"vocabulary_map": {"<image>": 5}},
-    "gemma4_assistant": {"text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
-    "hunyuan_vl": {"text_config": {"head_dim": 64}},
-    "informer": {"prediction_length": 8},
-    "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention", "conv", "full_attention"]},
-    "moonshine_streaming": {"num_attention_heads": 8, "num_key_value_heads": 8},
-    "time_series_transformer": {"prediction_length": 8},
-}
-
-
+VERSION = f"transformers {transformers.__version__}"
+# what other libraries define: name -> (configuration, class)
+FURTHER: dict[str, tuple[Any, Any]] = {}
 IGNORED: dict[str, set[str]] = {}  # class -> the names, as the library's own expressions, that its loader passes over
 MEMORY = "@memory"  # after a class's name: its names in memory
 
@@ -136,6 +120,8 @@ def limit(seconds: float) -> Iterator[None]:
 
 def classes_of(model_type: str) -> list[type[PreTrainedModel]]:
     """The classes of a model type, the one that says most first, the base model among them."""
+    if model_type in FURTHER:
+        return [FURTHER[model_type][1]]
     names: list[str] = []
     maps = {k: v for k, v in vars(modeling_auto).items() if k.endswith("MAPPING_NAMES")}
     for word in (*ORDER, ""):
@@ -187,9 +173,10 @@ def build(
     tied = {n: first[id(t)] for n, t in kept.items() if first[id(t)] != n}
     buffers = {n for n, _ in model.named_buffers()}
     plain = {n: t.detach() for n, t in kept.items()}
+    written_as = revert_weight_conversion if isinstance(model, PreTrainedModel) else lambda _, tensors: tensors
     with limit(seconds):
-        every = revert_weight_conversion(model, dict(plain))
-        saved = revert_weight_conversion(model, {n: t for n, t in plain.items() if n not in tied}) if tied else every
+        every = written_as(model, dict(plain))
+        saved = written_as(model, {n: t for n, t in plain.items() if n not in tied}) if tied else every
     where = {id(t): n for n, t in every.items()}
     kinds = {}
     for n in every:
@@ -201,7 +188,7 @@ def build(
     for n in buffers:
         if n in plain and kinds.get(where.get(id(plain[n]), n)) == "p":
             kinds[where.get(id(plain[n]), n)] = "b"
-    env = {**environment(written, defaults, aliases), "*class": cls.__name__}
+    env = {**environment(written, defaults, aliases, getattr(config, "SPREAD", None)), "*class": cls.__name__}
     env["num_labels"] = getattr(config, "num_labels", env.get("num_labels"))
     if env["num_labels"] is None:
         del env["num_labels"]
@@ -257,10 +244,15 @@ def keys(config: PreTrainedConfig, prefix: tuple[str, ...] = ()) -> Iterator[tup
     for key, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
             yield from keys(value, (*prefix, key))
-        elif not key.startswith("_") and not IDLE.search(key) and not isinstance(value, (float, dict)):
+        elif not key.startswith("_") and not IDLE.search(key) and not isinstance(value, (float, dict)) and key not in _fixed(config):
             yield (*prefix, key), value
     if not prefix or "num_labels" in vars(config):
         yield (*prefix, "num_labels"), 2
+
+
+def _fixed(config: PreTrainedConfig) -> Any:
+    """The keys of a configuration of another library's that are left as they are."""
+    return getattr(config, "FIXED", ())
 
 
 def words_of(cls: type[PreTrainedModel]) -> dict[str, list[str]]:
@@ -286,6 +278,8 @@ def words_of(cls: type[PreTrainedModel]) -> dict[str, list[str]]:
              "conv", "moe", "mlp", "dense", "sparse", "hybrid", "cross_attention", "compressed_sparse_attention",
              "heavily_compressed_attention") if re.search(rf"[\"']{k}[\"']", text)]  # fmt: skip
     out["*kinds"] = kinds
+    for key, further in getattr(cls, "words", {}).items():
+        out.setdefault(key, []).extend(further)
     out["*further"] = sorted(set(re.findall(r"getattr\((?:self\.)?config, [\"'](\w+)[\"']", text)))
     return {k: list(dict.fromkeys(v)) for k, v in out.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
@@ -12,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .observe import (
     CONFIG_MAPPING,
+    FURTHER,
     IDLE,
     LAYERS,
     MEMORY,
@@ -50,7 +52,11 @@ class Lab:
 
     def __init__(self, model_type: str, seconds: float = 90) -> None:
         self.model_type = model_type
-        self.config = CONFIG_MAPPING[model_type]
+        self.config = FURTHER[model_type][0] if model_type in FURTHER else CONFIG_MAPPING[model_type]
+        self.further = model_type in FURTHER
+        self.library = FURTHER[model_type][1].library if self.further else ""
+        self.seen: dict[str, dict[str, Any]] = {}  # of another library's: key -> the values that it was built with, each by its text
+        self.spread = FURTHER[model_type][1].spread() if self.further else {}
         self.rng = random.Random(model_type)
         self.end = time.process_time() + seconds
         self.samples: list[Sample] = []
@@ -117,7 +123,10 @@ class Lab:
             labels = over.get("num_labels")
             if labels and getattr(config, "num_labels", labels) != labels:
                 config.num_labels = labels
-            return build(cls, config, self.defaults, self.aliases)
+            found = build(cls, config, self.defaults, self.aliases)
+            for k, v in found.written.items() if self.further else ():
+                self.seen.setdefault(k, {})[json.dumps(v, sort_keys=True, default=str)] = v
+            return found
         except (Exception, Timeout) as e:
             self.errors.setdefault(cls.__name__, f"{type(e).__name__}: {' '.join(str(e).split())[:160]}")
             return None
@@ -213,6 +222,34 @@ class Lab:
         half = len(changes) // 2
         return [*self._silent(cls, parent, changes[:half]), *self._silent(cls, parent, changes[half:])] if half > 1 else []
 
+    def other_kinds(self) -> None:
+        """Build with fractions, and with what may stand for nothing: a key that moves something by them is known by its default alone."""
+        config = make_config(self.config, self.base)
+        for key, value in list(vars(config).items()):
+            tried = [value * 1.25 + 0.125] if isinstance(value, float) else [[0.5, 0.25], 1.5] if value is None else []
+            for new in tried if not IDLE.search(key) and not key.startswith("_") else ():
+                before = {k: dict(v) for k, v in self.seen.items()}
+                s = self.build(self.principal, put(self.base, (key,), new))
+                if s is not None and (s.shapes != self.samples[0].shapes or s.kinds != self.samples[0].kinds):
+                    self.seen = before
+
+    def known(self) -> dict[str, Any]:
+        """What is known of the keys: those that were never moved, with what they say ("fixed"), "words" and "types" of the others."""
+        fixed: dict[str, Any] = {}
+        words: dict[str, list[str]] = {}
+        types: dict[str, list[str]] = {}
+        for key, values in self.seen.items():
+            if key.startswith("_") or (IDLE.search(key) and key not in self.config.FIXED):
+                continue
+            if len(values) == 1:
+                fixed[key] = next(iter(values.values()))
+                continue
+            met = {w for v in values.values() for w in (v if isinstance(v, list) else [v]) if isinstance(w, str)}
+            words |= {key: sorted(met)} if met else {}
+            kinds = sorted({type(v).__name__ for v in values.values()})
+            types[key] = kinds
+        return {"fixed": fixed, "words": words, "types": types}
+
     def in_pairs(self) -> None:
         """Keys that cannot be changed alone: each with another one of its part, so that what the class holds them to still holds."""
         over, base = self.base, self.samples[0]
@@ -274,6 +311,11 @@ class Lab:
 
     def joint(self, cls: type[PreTrainedModel]) -> tuple[Sample, dict[str, Any]] | None:
         """A class at a configuration in which many keys differ at once."""
+        for _ in range(4 if self.further and self.rng.random() < 0.7 else 0):
+            over = FURTHER[self.model_type][1].structured(self.rng)
+            s = self.build(cls, over) if over is not None else None
+            if s is not None and over is not None:
+                return s, over
         wanted = [(p, self.rng.choice(values)) for p, values in self.relevant.items() if self.rng.random() < 0.55]
         self.rng.shuffle(wanted)
         while True:
@@ -375,6 +417,8 @@ def observe(model_type: str, seconds: float = 90) -> Lab:
     """A lab with all that learning needs."""
     lab = Lab(model_type, seconds)
     idle = lab.one_at_a_time()
+    if lab.further:
+        lab.other_kinds()
     lab.in_pairs()
     lab.under_flags(idle)
     other_lengths(lab)
@@ -388,6 +432,6 @@ def observe(model_type: str, seconds: float = 90) -> Lab:
         if path[-1] in ("num_attention_heads", "hidden_size", "vocab_size") or IDLE.search(path[-1]):
             lab.relevant[path] = values[:4]
     lab.find_parts()
-    for sample, over in (*tiny_samples(lab, (0, 1, 3)), *lab.joints(28, 6)):
+    for sample, over in (*tiny_samples(lab, (0, 1, 3)), *lab.joints(60 if lab.spread else 28, 6)):
         lab.keep(sample, over)
     return lab

@@ -145,6 +145,7 @@ class _Fitter:
         self.inner |= {v for p, v in lab.stuck.items() if p not in lab.relevant}
         self.places: dict[str, Place] = {}
         self._fits: dict[object, str | None] = {}
+        self.left = 10000
         self._vectors: dict[str, tuple[Any, Any]] = {}
         self._lists: dict[str, dict[int, int]] = {}
         self._conditions: dict[object, Conditions] = {}
@@ -192,7 +193,11 @@ class _Fitter:
                     names += [f"{k}[{i}]" for i in range(1, min(min(lengths), 6))]
                 if places:
                     points = points or [Point(self.samples[i].env, at) for i, at in items]
-                for name in (f"{k}[@{j}{shift}]" for j in range(places) for shift in ("", "-1", "+1")):
+                indices = [f"@{j}{shift}" for j in range(places) for shift in ("", "-1", "+1")]
+                if self.lab.spread:  # blocks are counted by the first place
+                    names = [f"len({k})", f"{k}[0]", f"{k}[-1]"]
+                    indices = [f"{way}@0{shift}" for way in "=~" for shift in ("", "-1", "+1")] if places else []
+                for name in (f"{k}[{index}]" for index in indices):
                     if (column := numbers(points, name)) is not None:
                         out[name] = np.array(column, dtype=np.int64)
                 if len(lengths) == len(met) and min(lengths) > 0 and max(lengths) < 12:
@@ -227,9 +232,11 @@ class _Fitter:
         if varies:
             for j in range(len(where[0][1])):
                 cols[f"@{j}"] = np.array([at[j] for _, at in where], dtype=np.int64)
-                if max(cols[f"@{j}"]) < 12:
+                if max(cols[f"@{j}"]) < 12 and not self.lab.spread:
                     cols[f"2**@{j}"] = 2 ** cols[f"@{j}"]
-        found = fit_number(y, cols) if len(cols) <= 10 else fit_number(y, cols, 2)
+        found = fit_number(y, cols, 2, plain=True) if self.lab.spread and varies else None  # what is joined of two blocks
+        if found is None:
+            found = fit_number(y, cols) if len(cols) <= 10 else fit_number(y, cols, 2)
         if found is None:
             near = dict.fromkeys([*known, *self.key_names])
             found = fit_number(y, self.columns(where, near, False), 1, strict=True)
@@ -239,27 +246,31 @@ class _Fitter:
         self._fits[mark] = found
         return found
 
-    def split(self, values: Mapping[tuple[int, tuple[int, ...]], int], depth: int = 1) -> str | list[Any] | None:
-        """The expression of a number, or where there is none [condition, expression, expression]."""
+    def split(self, values: Mapping[tuple[int, tuple[int, ...]], int], depth: int = 1, count: str = "") -> str | list[Any] | None:
+        """The expression of a number, or where there is none [condition, expression, expression]. `count`: of the last counted place."""
         whole = self.number(values)
         if whole is not None or depth == 0 or len(values) < 6:
             return whole
         items = sorted(values)
         points = [Point(self.samples[i].env, at) for i, at in items]
-        conditions = self.conditions(points, items)
+        conditions = self.conditions(points, items, count)
         tried = 0
-        for bits, when in sorted(conditions.bits.items(), key=lambda bw: len(str(bw[1]))):
-            if when[0] == "not" or tried > 24:
+        counted = count if self.lab.spread else ""  # the last of its blocks is what most depends on
+        for bits, when in sorted(conditions.bits.items(), key=lambda bw: (not counted or counted not in bw[1], len(str(bw[1])))):
+            if when[0] == "not" or tried > (80 if self.lab.spread else 24):
                 continue
             one = {k: values[k] for j, k in enumerate(items) if bits >> j & 1}
             two = {k: values[k] for j, k in enumerate(items) if not bits >> j & 1}
             if len(one) < 2 or len(two) < 2:
                 continue
             tried += 1
+            self.left -= 1
+            if self.left < 0:
+                return None
             a = self.number(one)
             if a is None:
                 continue
-            b = self.number(two)
+            b = self.split(two, depth - 1, count)
             if b is not None:
                 return [when, a, b]
         return None
@@ -270,7 +281,7 @@ class _Fitter:
         if found is None:
             if len(self._conditions) > 40:
                 self._conditions.clear()
-            found = self._conditions[key] = Conditions(points, self.key_names, count)
+            found = self._conditions[key] = Conditions(points, self.key_names, count, blocks=bool(self.lab.spread))
         return found
 
     def fit_places(self) -> None:
@@ -309,7 +320,10 @@ class _Fitter:
         if len(ranks) == 1:
             rank = ranks.pop()
             items = seen if len(seen) < 1500 else dict(list(seen.items())[:: len(seen) // 1000])
-            dims = [self.split({k: shape[d] for k, (shape, _) in items.items()}) for d in range(rank)]
+            places = pattern.count("#")
+            self.left = 240 if self.lab.spread else 10000  # splits that are tried for a row
+            how = (2, self.places[node_of(pattern, places - 1)].count if places else "") if self.lab.further else (1, "")
+            dims = [self.split({k: shape[d] for k, (shape, _) in items.items()}, *how) for d in range(rank)]
         unexplained = sum(d is None for d in dims)
         buffer = all(kind == "b" for _, kind in seen.values())
         every = frozenset(self.prefix)

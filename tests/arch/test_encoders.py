@@ -28,8 +28,9 @@ def test_a_model_of_transformers_is_known_whole_and_wrong_where_it_is_made_wrong
     (tmp_path / "said").rename(path / "config.json")
     raw, weights = json.loads((path / "config.json").read_text()), load_file(path / "model.safetensors")
     # a layer more in the configuration, and a tensor less in the weights
-    layers = next(k for k in ("encoder_layers", "num_encoder_layers", "num_layers", "num_hidden_layers", "n_layer", "n_layers") if k in raw)
-    (path / "config.json").write_text(json.dumps({**raw, layers: 4}))
+    keys = ("encoder_layers", "num_encoder_layers", "num_layers", "num_hidden_layers", "n_layer", "n_layers", "block_sizes")
+    layers = next(k for k in keys if k in raw)
+    (path / "config.json").write_text(json.dumps({**raw, layers: [*raw[layers][:-1], 4] if isinstance(raw[layers], list) else 4}))
     said = [f.message for f in ckptkit.validate(path).findings if f.severity == "error"]
     assert any(" 4 " in s and " 3 " in s for s in said), said
     (path / "config.json").write_text(json.dumps(raw))

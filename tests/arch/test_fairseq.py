@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import encoders
+import oracles
 import pytest
 from safetensors.numpy import load_file
 
@@ -94,3 +95,56 @@ def test_one_layer_less_is_said(family: str, tmp_path: Path) -> None:
     torch.save(held, source / "model.pt")
     said = [f.message for f in ckptkit.validate(source).findings if f.severity == "error"]
     assert any("5" in m and "2" in m for m in said), said
+
+
+CASE = "fairseq_roberta_new"
+GPT2 = {"Hello": 0, "Ġworld": 1, "!": 2, "!Hello": 3}  # some of GPT-2's tokens, by its numbers
+
+
+def roberta(folder: Path, task: str, *, own: bool = True) -> Path:
+    """The golden RoBERTa with another task, and nothing beside it."""
+    folder.mkdir()
+    held = torch.load(oracles.golden(CASE) / "model.pt", weights_only=False)
+    held["cfg"] = {**held["cfg"], "task": {**dict(held["cfg"]["task"]), "_name": task}}
+    state = held["model"]
+    held["model"] = state if own else {"decoder." + n.partition(".")[2]: x for n, x in state.items()}
+    torch.save(held, folder / "model.pt")
+    return folder
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_multilingual_roberta_is_xlm_roberta_in_transformers_and_goes_back_as_one(own: bool, tmp_path: Path) -> None:
+    import transformers
+
+    source = roberta(tmp_path / "xlmr", "multilingual_masked_lm", own=own)
+    (source / "sentencepiece.bpe.model").write_bytes(b"pieces")
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    said = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert (said["model_type"], said["architectures"]) == ("xlm-roberta", ["XLMRobertaForMaskedLM"])
+    assert (tmp_path / "hf" / "sentencepiece.bpe.model").read_bytes() == b"pieces"
+    _, info = transformers.XLMRobertaForMaskedLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"], info
+    want = load_file(tmp_path / "hf" / "model.safetensors")
+    ckptkit.convert(oracles.golden(CASE), tmp_path / "plain", to="hf")
+    plain = load_file(tmp_path / "plain" / "model.safetensors")
+    assert want.keys() == plain.keys() and all(want[n].tobytes() == plain[n].tobytes() for n in want)
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="fairseq")
+    back = torch.load(tmp_path / "back" / "model.pt", weights_only=False)
+    assert back["cfg"]["task"]["_name"] == "multilingual_masked_lm" and "kin" not in back["cfg"]["model"]
+
+
+def test_the_dictionary_gives_gpt2s_tokens_their_numbers_in_the_model(tmp_path: Path) -> None:
+    import transformers
+
+    source = roberta(tmp_path / "roberta", "masked_lm")
+    said = ckptkit.convert(source, tmp_path / "bare", to="hf")
+    assert any(all(w in f.message for w in ("dict.txt", "encoder.json", "vocab.bpe")) for f in said.findings), said.findings
+    (source / "dict.txt").write_text("3 90\n0 70\n1 50\n2 20\nmadeupword0000 0\n")
+    (source / "encoder.json").write_text(json.dumps(GPT2))
+    (source / "vocab.bpe").write_text("#version: 0.2\n! Hello\n")
+    ckptkit.convert(source, tmp_path / "hf", to="hf")
+    words = json.loads((tmp_path / "hf" / "vocab.json").read_text())
+    assert [words[t] for t in ("<s>", "<pad>", "</s>", "<unk>", "!Hello", "Hello", "Ġworld", "!", "<mask>")] == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    assert (tmp_path / "hf" / "merges.txt").read_text() == "#version: 0.2\n! Hello\n"
+    assert not (tmp_path / "hf" / "dict.txt").exists()
+    assert transformers.RobertaTokenizer.from_pretrained(tmp_path / "hf").mask_token_id == 9

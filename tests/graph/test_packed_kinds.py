@@ -6,7 +6,7 @@ import oracles
 import pytest
 
 import ckptkit
-from ckptkit.graph import packed_kinds, packed_weights
+from ckptkit.graph import packed_kinds
 from ckptkit.packing import find_packed
 from ckptkit.tensors import TensorSpec
 
@@ -23,7 +23,7 @@ def seen(path: str) -> list[object]:
 def test_kinds_give_what_looking_at_each_weight_gives(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(oracles.FIXTURES / "forms" / case)
     by_kind = seen(path)
-    monkeypatch.setattr(packed_weights, "packed_by_kind", lambda specs, words_of: None)
+    monkeypatch.setattr(packed_kinds, "packed_by_kind", lambda specs, words_of: None)
     assert by_kind == seen(path)
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import ckptkit
-from ckptkit.schema import TORCH, Architecture, ConfigForm, Dialect, buffer, check, embedding, linear, param, when
+from ckptkit.schema import TORCH, Architecture, ConfigForm, Dialect, buffer, embedding, linear, param, when
+from ckptkit.schema.check import check
 from ckptkit.schema.layout import LayoutError
 
 L = "layers.{layer}."

@@ -69,7 +69,8 @@ def run(model: Any, inputs: Arrays) -> Arrays:
         import torch
 
         with torch.no_grad():
-            out = model(**{k: torch.from_numpy(np.asarray(v)).long() for k, v in given.items()}, trace=True)
+            tensors = {k: torch.from_numpy(np.asarray(v)) for k, v in given.items()}
+            out = model(**{k: t if t.is_floating_point() else t.long() for k, t in tensors.items()}, trace=True)
         return {k: v.numpy() for k, v in out.items()}
     from ckptkit.runtime import keras as engine
 

@@ -41,7 +41,7 @@ def test_a_rebuilt_encoder_gives_what_transformers_gives(case: str, tmp_path: Pa
 KERAS = (
     "roformer", "megatron_bert", "mpnet", "modernbert biases", "gte without segments", "eurobert late", "esm", "esm one",
     "deberta", "deberta_v2 own keys", "bart", "marian two vocabularies", "m2m_100", "blenderbot_small", "umt5", "convbert", "xlnet",
-    "squeezebert", "mobilebert", "mobilebert classes", "xlm causal", "luke tokens",
+    "funnel", "funnel of all keys", "squeezebert", "mobilebert", "mobilebert classes", "xlm causal", "luke tokens",
     "longformer answers", "led global", "big_bird of many blocks", "longt5 of blocks", "switch_transformers", "nllb_moe", "prophetnet",
 )  # fmt: skip
 

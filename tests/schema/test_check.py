@@ -6,7 +6,8 @@ import pytest
 import tiny
 
 from ckptkit.arch import architectures
-from ckptkit.schema import GOOGLE, Architecture, Lack, check
+from ckptkit.schema import GOOGLE, Architecture, Lack
+from ckptkit.schema.check import check
 from ckptkit.schema.layout import LayoutError
 
 KEY = tuple(f"layers.{{layer}}.{x}.weight" for x in ("query", "key", "value"))

@@ -22,11 +22,11 @@ from ckptkit.schema import (
     Architecture,
     ConfigForm,
     Dialect,
-    check,
     embedding,
     linear,
     norm,
 )
+from ckptkit.schema.check import check
 
 B = "blocks.{layer}."
 L = "layers.{layer}."

@@ -60,7 +60,7 @@ class TorchName(str):
     __slots__ = ()
 
 
-_LONG = 1000  # characters that no name of a global or device has
+LONG = 1000  # characters that no name of a global or device has
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names
 
 
@@ -163,11 +163,11 @@ def _list(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
 
 
 def _name(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
-    return TorchName(args[0]) if args and type(args[0]) is str and len(args[0]) < _LONG else _NOT_TAKEN
+    return TorchName(args[0]) if args and type(args[0]) is str and len(args[0]) < LONG else _NOT_TAKEN
 
 
 def _device(f: _Callable, args: tuple[object, ...], copied: Copied) -> object:
-    if 0 < len(args) < 3 and all((type(a) is str and len(a) < _LONG) or (type(a) is int and abs(a) < 1 << 64) for a in args):
+    if 0 < len(args) < 3 and all((type(a) is str and len(a) < LONG) or (type(a) is int and abs(a) < 1 << 64) for a in args):
         return TorchName(":".join(map(str, args)))
     return _NOT_TAKEN
 
@@ -306,7 +306,7 @@ def find(module: str, name: str, named: dict[str, bool]) -> object:
     if (module, name) in REFUSED:
         named[f"{module}.{name}"] = True
     if found is None:
-        if len(module) + len(name) > _LONG:
+        if len(module) + len(name) > LONG:
             raise CorruptError(f"a pickle names a global with {len(module) + len(name):,} characters")
         named[f"{module}.{name}"] = False
         LIMITS.check("pickle_globals", len(named), "the number of names in a pickle that are not on the allow-list")
@@ -385,7 +385,7 @@ def set_items(target: object, items: list[object]) -> None:
     keys = items[::2]
     tuples = 0
     for k in keys:
-        if type(k) is not str or len(k) > _LONG:
+        if type(k) is not str or len(k) > LONG:
             plain_key(k)
             tuples += type(k) is tuple
     held = target.items if type(target) is Opaque else target
@@ -437,7 +437,7 @@ def py2_text(raw: bytes) -> str | bytes:
 def persistent(pid: object, storages: list[object]) -> object:
     """What a persistent id describes: a Storage (added to `storages`), or the class of a ("module", class, file, source) of old files."""
     if type(pid) is tuple and pid:
-        long = [i for i, p in enumerate(pid) if (type(p) is str or type(p) is bytes) and len(p) > _LONG]
+        long = [i for i, p in enumerate(pid) if (type(p) is str or type(p) is bytes) and len(p) > LONG]
         if long and (long != [3] or pid[0] not in ("module", b"module")):  # of a module its source lies beside
             raise CorruptError("a pickle names a storage by more than a name")
         kind = pid[0].decode("latin-1") if type(pid[0]) is bytes else pid[0]

@@ -23,8 +23,7 @@ from ...errors import CheckpointError, CorruptError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.opaque import Opaque
-from ...support.python_names import acts
-from .globals import Storage, Tensor, call, find, persistent, set_items
+from .globals import LONG, Storage, Tensor, call, find, persistent, set_items
 from .opcodes import RARE, Inline, Machine, Short
 
 __all__ = ["Opaque", "Pickle", "Short", "Storage", "Tensor", "findings", "load"]
@@ -222,6 +221,8 @@ def _would_call(named: dict[str, bool]) -> str:
 def findings(opaque: Iterable[str], where: str, calls: Container[str] = (), refused: Iterable[str] = ()) -> list[Finding]:
     """One finding for each global that is not on the allow-list: an error where it would act on the machine of whoever loads the file
     otherwise, else a warning. `refused` are names of data that torch.load refuses."""
+    from ...support.python_names import acts
+
     hint = "torch.load(weights_only=True) refuses such a file; load it with weights_only=False only if you trust who wrote it"
     out = []
     for n in opaque:
@@ -263,6 +264,16 @@ def _run(m: Machine, shortcut: bool) -> Any:
                     elif op == 0x71:  # q BINPUT
                         memo[data[i]] = stack[-1]
                         i += 1
+                    elif op == 0x7D:
+                        stack.append({})
+                    elif op == 0x73:  # s SETITEM
+                        value = stack.pop()
+                        key = stack.pop()
+                        held = stack[-1]
+                        if type(held) is dict and type(key) is str and len(key) <= LONG:
+                            held[key] = value
+                        else:
+                            set_items(held, [key, value])
                     elif op == 0x86:  # TUPLE2
                         b = stack.pop()
                         stack[-1] = (stack[-1], b)
@@ -286,8 +297,6 @@ def _run(m: Machine, shortcut: bool) -> Any:
                         items = stack
                         stack = meta.pop()
                         set_items(stack[-1], items)
-                    elif op == 0x7D:
-                        stack.append({})
                     elif op == 0x88:
                         stack.append(True)
                     else:

@@ -221,11 +221,6 @@ def _append(m: Machine) -> None:
     extend(m.stack[-1], [value])
 
 
-def _setitem(m: Machine) -> None:
-    value, key = m.stack.pop(), m.stack.pop()
-    set_items(m.stack[-1], [key, value])
-
-
 def _pop(m: Machine) -> None:
     if m.stack:
         m.stack.pop()
@@ -304,7 +299,7 @@ RARE: list[Callable[[Machine], None]] = [_unknown] * 256
 for _codes in (
     {b"\x80": _proto, b"\x95": _frame, b"I": _int, b"L": _integer, b"F": _float, b"S": _string, b"V": _unicode, b"g": _get, b"p": _put},
     {b"c": _global, b"\x93": _stack_global, b"i": _inst, b"o": _obj, b"\x81": _newobj, b"\x92": _newobj_ex, b"b": _build, b"d": _dict},
-    {b"l": _list, b"\x8f": _empty_set, b"\x91": _frozenset, b"e": _appends, b"\x90": _appends, b"a": _append, b"s": _setitem},
+    {b"l": _list, b"\x8f": _empty_set, b"\x91": _frozenset, b"e": _appends, b"\x90": _appends, b"a": _append},
     {b"0": _pop, b"1": _pop_mark, b"2": _dup, b"\x8a": _sized(1, _long), b"\x8b": _sized(4, _long), b"T": _sized(4, py2_text)},
     {b"U": _sized(1, py2_text), b"B": _sized(4, bytes), b"C": _sized(1, bytes), b"\x8e": _sized(8, bytes), b"\x96": _sized(8, bytes)},
     {b"\x8c": _sized(1, text), b"\x8d": _sized(8, text), b"\x82": _ext(1), b"\x83": _ext(2), b"\x84": _ext(4), b"P": _persid},

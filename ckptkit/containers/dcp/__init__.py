@@ -21,7 +21,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
 from ...tensors import DTYPES, Box, Check, Extent, StoredTensor, TensorSpec, Unread
-from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+from .._interface import FOLDERS, NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
     from .. import _pieces, _ranks, megatron
@@ -36,6 +36,7 @@ else:
 NAME = "dcp"
 TITLE = "PyTorch distributed checkpoint (DCP)"
 SUFFIXES = (".distcp",)
+MARKS = ("\n.metadata\n", "latest_checkpointed_iteration.txt", FOLDERS)
 DEFAULT_FILE = ".metadata"
 WRITABLE = True
 STATE = True  # an optimizer's state has a place

@@ -112,7 +112,7 @@ def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
             raise UsageError(f"no checksum was given for tensor {name!r}")
         item = _Item([Record(*r) for r in records], sums, data, b"")
         r = item.records[data]
-        yield Part(file, at + r.start + r.size, _tail(item, crcs.get(name, 0)))
+        yield Part(file, at + r.start + r.size, _tail(item, crcs.get(name, 0)), frozenset((name,)))
 
 
 def _flat(

@@ -32,6 +32,7 @@ else:
 NAME = "deepspeed"
 TITLE = "DeepSpeed (ZeRO 1 to 3, universal)"
 SUFFIXES: tuple[str, ...] = ()
+MARKS = ("\nlatest\n", "\nlatest_universal\n", "_model_states.pt")
 DEFAULT_FILE = "latest"
 WRITABLE = False
 TIES = False

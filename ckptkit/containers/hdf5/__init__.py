@@ -39,6 +39,7 @@ else:
 
 TITLE = "HDF5 (Keras .h5, .weights.h5, tf_model.h5)"
 SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
+MARKS = (*SUFFIXES, "model.weights.json")
 WRITABLE = True
 TIES = True
 SINGLE = True

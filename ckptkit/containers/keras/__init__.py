@@ -190,7 +190,9 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
         gap = slot.offset - weights.start - at
         crc = combine(combine(crc, _zeros(gap), gap), crcs.get(name, 0), slot.length)
         at += gap + slot.length
-    return (Part(0, weights.start + weights.size, descriptor(weights, crc)), Part(0, weights.end, directory(records, [*sums, crc])))
+    needs = frozenset(names)
+    after = Part(0, weights.start + weights.size, descriptor(weights, crc), needs)
+    return (after, Part(0, weights.end, directory(records, [*sums, crc]), needs))
 
 
 def _zeros(n: int) -> int:

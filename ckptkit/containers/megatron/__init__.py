@@ -20,7 +20,7 @@ from ..._typing import TYPE_CHECKING
 from ...support.lazy import later
 from ...support.opaque import Opaque
 from ...tensors import TensorSpec
-from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Ranked
+from .._interface import FOLDERS, NOTHING, Checkpoint, FileLayout, Inside, Part, Ranked
 
 if TYPE_CHECKING:
     from .. import _ranks
@@ -33,6 +33,7 @@ else:
 NAME = "megatron"
 TITLE = "Megatron (mp_rank folders)"
 SUFFIXES: tuple[str, ...] = ()
+MARKS = ("latest_checkpointed_iteration.txt", FOLDERS)
 DEFAULT_FILE = "model_optim_rng.pt"
 WRITABLE = True
 TIES = False

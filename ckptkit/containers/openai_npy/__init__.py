@@ -20,7 +20,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
+from .._interface import FOLDERS, NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
 
 if TYPE_CHECKING:
     from .._wire.npy_header import Header
@@ -31,6 +31,7 @@ else:
 NAME = "openai-npy"
 TITLE = "OpenAI's GPT folder (params_shapes.json and flat .npy arrays)"
 SUFFIXES: tuple[str, ...] = ("params_shapes.json",)
+MARKS = ("params_shapes.json", FOLDERS)
 DEFAULT_FILE = "params_shapes.json"
 WRITABLE = True
 TIES = False

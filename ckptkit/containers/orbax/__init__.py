@@ -26,7 +26,7 @@ from ...support.lazy import later
 from ...support.name_text import collapse
 from ...support.strict_json import loads
 from ...tensors import Extent, StoredTensor, TensorSpec, Unread
-from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
+from .._interface import FOLDERS, NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
     from .. import _pieces
@@ -38,6 +38,7 @@ else:
 NAME = "orbax"
 TITLE = "Orbax (zarr, zarr 3, OCDBT)"
 SUFFIXES: tuple[str, ...] = ()
+MARKS = ("\n_METADATA\n", "\nmanifest.ocdbt\n", FOLDERS)
 DEFAULT_FILE = "checkpoint"
 WRITABLE = True
 TIES = False

@@ -21,7 +21,7 @@ from ...support.collector import paused
 from ...support.lazy import later
 from ...tensors import Check, Extent, TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
-from .._shard_names import is_index
+from .._shard_names import BESIDE, is_index
 
 if TYPE_CHECKING:
     from .._pickle import interpreter
@@ -54,8 +54,6 @@ _RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_ali
 _VERSION = 10  # kMaxSupportedFileFormatVersion
 _TAR = (b"sys_info", b"pickle", b"tensors", b"storages", b"attributes")
 _AGAIN = "write it again: ckptkit convert --force FILE NEW.pt, or torch.save of what an older version loads"
-# what training scripts save beside the weights
-BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
 
 
 def _is_tar(head: bytes) -> bool:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..._typing import NamedTuple
+from ..._typing import TYPE_CHECKING, NamedTuple
 from ...limits import LIMITS
 from ...support.opaque import Opaque
 from ...tensors import Unread
 from .._pickle.globals import Tensor
-from .wrapped import Leaf
+
+if TYPE_CHECKING:
+    from .wrapped import Leaf
 
 # the keys under which training scripts put the weights, the most telling first
 KNOWN = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params", "weights")

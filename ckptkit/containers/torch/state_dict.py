@@ -4,17 +4,23 @@
 
 from __future__ import annotations
 
-from ..._typing import Any, NamedTuple
+from ..._typing import TYPE_CHECKING, Any, NamedTuple
 from ...errors import printable
 from ...findings import Finding
 from ...limits import LIMITS
+from ...support.lazy import later
 from ...support.opaque import Opaque
 from ...tensors import DTYPES, StoredTensor, Unread
 from .._pickle.globals import Storage, StorageType, Tensor, TorchName
 from .outline import CONTAINERS, COUNTERS, children, is_module, outline, passing
 from .purpose import settings_of, special
 from .views import SIZES, Locate, Maker, shown, storage_key
-from .wrapped import Array, Leaf, leaf, numbers
+
+if TYPE_CHECKING:
+    from . import wrapped
+    from .wrapped import Leaf
+else:
+    later(globals(), wrapped=".wrapped")
 
 __all__ = ["SIZES", "Locate", "Tree", "read_tree", "shown", "storage_key"]
 
@@ -61,7 +67,7 @@ class _Counts:
         return self.leaves[id(value)]
 
     def _opaque(self, value: Any) -> Leaf | None:
-        found = leaf(value)
+        found = wrapped.leaf(value)
         if (
             found is None
             and value.args
@@ -230,13 +236,13 @@ class _Walk:
                 self.add(name, found, place)
             elif below.get(id(child)) and id(child) not in open_:
                 self.walk(child, name, (*at, last), (*open_, id(child)), place)
-            elif not place and t is list and (found := numbers(child)) is not None:
+            elif not place and t is list and (found := wrapped.numbers(child)) is not None:
                 self.add(name, found, place)
 
 
 def _no_weight(found: Leaf) -> bool:
     """Whether this is an array of whole numbers, which outside a state dict no weight is."""
-    return type(found) is Array and DTYPES[found.dtype].kind != "float"
+    return type(found) is wrapped.Array and DTYPES[found.dtype].kind != "float"
 
 
 def counter(name: str) -> bool:

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from ..._typing import TYPE_CHECKING
 from ...errors import CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
+from ...support.lazy import later
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from .._pickle.globals import Storage, StorageType, Tensor, TorchName
-from .wrapped import Array, Classed
+
+if TYPE_CHECKING:
+    from . import wrapped
+else:
+    later(globals(), wrapped=".wrapped")
 
 _EXPANDED = 16 << 20  # bytes from which a view that repeats itself is worth a warning
 _LARGE = 256 << 20  # bytes of an expanded view
@@ -56,12 +62,13 @@ class Maker:
         """One tensor, its view held against its storage."""
         if len(name) > self.name_bytes:
             LIMITS.check("name_bytes", len(name), "the length of a tensor's name", self.path)
-        if type(t) is Array:
-            self.keys.append(f"pickle:{len(self.keys)}")
-            return _new(StoredTensor, (name, TensorSpec(t.dtype, t.shape), (), None, None, t.read, ()))
-        if type(t) is Classed:
-            self.classes[name] = t.kind
-            t = t.tensor
+        if type(t) is not Tensor and type(t) is not Storage:
+            if type(t) is wrapped.Array:
+                self.keys.append(f"pickle:{len(self.keys)}")
+                return _new(StoredTensor, (name, TensorSpec(t.dtype, t.shape), (), None, None, t.read, ()))
+            if type(t) is wrapped.Classed:
+                self.classes[name] = t.kind
+                t = t.tensor
         if type(t) is Tensor:
             s = t.storage
             if type(s) is Storage and t.offset == 0:

@@ -86,8 +86,8 @@ def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part]:
         sums = [*small, *(crcs.get(n, 0) for n in own), crc32(_VERSION)]
         for k in range(len(small), len(records) - 1):
             r = records[k]
-            yield Part(file, r.start + r.size, descriptor(r, sums[k]) + _header(records[k + 1]))
-        yield Part(file, records[-1].end, directory(records, sums))
+            yield Part(file, r.start + r.size, descriptor(r, sums[k]) + _header(records[k + 1]), frozenset((own[k - len(small)],)))
+        yield Part(file, records[-1].end, directory(records, sums), frozenset(own))
 
 
 def _header(r: Record) -> bytes:

@@ -68,6 +68,22 @@ def decode_to(form: Form, fetch: Fetch, start: int, stop: int, dtype: str) -> Ar
     return out.reshape(stop - start, form.columns)
 
 
+def scales_of(form: Form, fetch: Fetch) -> tuple[Callable[[int, int], tuple[Array, Array]], Array | None, float, int] | None:
+    """Of a tensor of blocks: what gives the scale of each element of some rows with what that may be off itself, the values of the codes
+    in order, the steps that rounding may be off, and those by which a subtrahend moves values; None of a type without such."""
+    from . import _scales
+
+    name: str = form.options["type"]
+    if name not in _scales.SCALES:
+        return None
+
+    def unit(start: int, stop: int) -> tuple[Array, Array]:
+        one, off = _scales.unit(name, _blocks(form, fetch, start, stop), decode_blocks)
+        return one.reshape(stop - start, form.columns), off.reshape(stop - start, form.columns)
+
+    return unit, _scales.grid(name), _scales.SCALES[name].allowed, _scales.SHIFTED.get(name, 0)
+
+
 def _blocks(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     kind = DTYPES[form.options["type"]]
     row = form.columns // kind.block * kind.block_bytes

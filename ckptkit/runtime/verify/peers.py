@@ -83,6 +83,9 @@ def _run(model: Any, inputs: Arrays, like: Arrays) -> Arrays:
     for field, prefix in (("hidden_states", _stack(like)), ("encoder_hidden_states", "encoder"), ("decoder_hidden_states", "decoder")):
         states = fields.get(field)
         if isinstance(states, tuple):
+            if "restored.input" in like:
+                out |= dict(zip([n for n in like if n.partition(".")[0] in ("encoder", "restored")], states, strict=True))
+                continue
             names = [f"{prefix}.input", *(f"{prefix}.{i}" for i in range(len(states) - 1))]
             if model.config.model_type in BLOCKS_ONLY:
                 names = [*names[1:], f"{prefix}.norm"]

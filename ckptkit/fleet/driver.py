@@ -1,0 +1,70 @@
+"""The process that begins a run, has an engine do its units, and commits it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .._typing import Any
+from ..engine.run import Result
+from ..findings import Finding
+from ..plan.values import Plan
+from .committing import commit
+from .interface import Engine
+from .receipts import Receipt
+from .run import Run, begin, done, known, left, ready
+
+THREADS = 3  # units in memory at once: one is read, one worked on, one stored
+Progress = Callable[[int, int], None]
+
+
+def carry_out(run: Run, engine: Engine, told: Callable[[Receipt], object] | None = None) -> tuple[Finding, ...]:
+    """Have `engine` do what is left of a run, and commit it. `told` is called with each receipt.
+
+    Units that wait for others come when those are done. Raises what `do` and `commit` raise.
+    """
+    if run.committed:
+        return commit(run, {})
+    have = done(run)
+    with known(run) as do:
+        while units := ready(run, have):
+            before = len(have)
+            for receipt in engine(do, units):
+                have[receipt.unit] = receipt
+                if told is not None:
+                    told(receipt)
+            if len(have) == before:
+                break
+    return commit(run, have)
+
+
+def run_on(plan: Plan, engine: Engine, *, shared: bool = True, progress: Progress | None = None, **words: Any) -> Result:
+    """Carry out `plan` on an engine; what an earlier run that was killed has stored is taken up. Raises CheckpointError.
+
+    `shared`: the engine's workers are other processes. `words` are those of `begin` (overwrite, unit, on_overflow); `progress` is called
+    with the bytes that are done and that there are. Workers on other machines need sources and a target that all of them see.
+    """
+    started = time.perf_counter()
+    run = begin(plan, shared=shared, **words)
+    total = sum(u.stop - u.start for u in run.units)
+    fresh: list[Receipt] = []
+    todo = 0 if run.committed else sum(u.stop - u.start for u in left(run, done(run)))
+
+    def told(receipt: Receipt) -> None:
+        fresh.append(receipt)
+        if progress is not None:
+            progress(total - todo + sum(r.size for r in fresh), total)
+
+    findings = carry_out(run, engine, told)
+    read, written = sum(r.read for r in fresh), sum(r.size for r in fresh)
+    return Result(plan.target, tuple(run.plan.layout.files), read, written, time.perf_counter() - started, {}, findings)
+
+
+def run_in_threads(plan: Plan, *, jobs: int | None = None, progress: Progress | None = None, **words: Any) -> Result:
+    """Carry out `plan` with threads of this process."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from .executor import on_executor
+
+    with ThreadPoolExecutor(jobs or THREADS) as pool:
+        return run_on(plan, on_executor(pool), shared=False, progress=progress, **words)

@@ -1,0 +1,171 @@
+"""Real servers for tests of stores, where they are installed: SeaweedFS, Azurite, nginx, rclone's WebDAV. Each is a process of its own on
+loopback, with its data in a folder of the test.
+
+They are not part of the usual environment: `CKPTKIT_STORES=1` runs the tests against all of them, and one that is not installed then is
+a failure; `CKPTKIT_STORES=seaweedfs,azurite` names some. CONTRIBUTING.md says how to install them.
+"""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import hashlib
+import hmac
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import servers
+
+PROGRAMS = {"seaweedfs": "weed", "azurite": "azurite-blob", "nginx": "nginx", "webdav": "rclone"}
+ACCOUNT = "devstoreaccount1"  # Azurite's, as its documentation says, with its key
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+def wanted() -> set[str]:
+    """The servers that the environment asks for."""
+    said = os.environ.get("CKPTKIT_STORES", "0")
+    return set() if said in ("", "0") else set(PROGRAMS) if said == "1" else set(said.split(","))
+
+
+def program(name: str) -> str:
+    """The path of a server's program. Raises FileNotFoundError."""
+    beside = os.path.dirname(sys.executable)
+    found = shutil.which(PROGRAMS[name], path=os.pathsep.join([os.environ.get("PATH", ""), beside, "/usr/sbin"]))
+    if found is None:
+        raise FileNotFoundError(f"{PROGRAMS[name]} is not installed: see CONTRIBUTING.md on CKPTKIT_STORES")
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens at now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextmanager
+def process(command: list[str], port: int, folder: Path, patience: float = 60) -> Iterator[None]:
+    """A server while it runs, from when it listens at `port`."""
+    with open(folder / "server.log", "wb") as log:
+        made = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    try:
+        until = time.monotonic() + patience
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if made.poll() is not None or time.monotonic() > until:
+                    said = (folder / "server.log").read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"{command[0]} does not listen: {said}") from None
+                time.sleep(0.1)
+        yield
+    finally:
+        made.terminate()
+        try:
+            made.wait(10)
+        except subprocess.TimeoutExpired:
+            made.kill()
+            made.wait()
+
+
+@contextmanager
+def seaweedfs(folder: Path, hook: servers.Hook | None = None) -> Iterator[list[servers.Request]]:
+    """SeaweedFS' S3 with an empty bucket, reached through a proxy; `s3://BUCKET/...` is there meanwhile."""
+    import boto3
+
+    ports = {n: free_port() for n in ("master.port", "volume.port", "filer.port", "s3.port")}
+    command = [program("seaweedfs"), "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", f"-dir={folder}"]
+    command += [f"-{n}={p}" for n, p in ports.items()] + [f"-{n}.grpc={free_port()}" for n in ports] + ["-volume.max=20"]
+    with process(command, ports["s3.port"], folder):
+        direct = f"http://127.0.0.1:{ports['s3.port']}"
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test-secret"}
+        client = boto3.client("s3", endpoint_url=direct, region_name="us-east-1", **keys)
+        for k in range(60):  # the filer behind it may take longer than the port
+            try:
+                client.create_bucket(Bucket=servers.BUCKET)
+                client.put_object(Bucket=servers.BUCKET, Key="-ready", Body=b"")
+                client.delete_object(Bucket=servers.BUCKET, Key="-ready")
+                break
+            except Exception:
+                if k == 59:
+                    raise
+                time.sleep(1)
+        words = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
+        with servers.counting(direct, hook) as (address, requests), servers.environment(AWS_ENDPOINT_URL=address, **words):
+            yield requests
+
+
+@contextmanager
+def azurite(folder: Path, hook: servers.Hook | None = None) -> Iterator[list[servers.Request]]:
+    """Azurite with an empty container, reached through a proxy; `az://BUCKET/...` is there meanwhile."""
+    port = free_port()
+    command = [program("azurite"), "--skipApiVersionCheck", "--disableTelemetry", "--silent", "--blobHost", "127.0.0.1"]
+    with process([*command, "--blobPort", str(port), "-l", str(folder)], port, folder):
+        created = _container(port)
+        if created not in (201, 409):
+            raise RuntimeError(f"Azurite makes no container: {created}")
+        with servers.counting(f"http://127.0.0.1:{port}", hook) as (address, requests), servers.environment(
+            AZURE_STORAGE_ACCOUNT_NAME=ACCOUNT, AZURE_STORAGE_ACCOUNT_KEY=KEY, AZURE_STORAGE_ENDPOINT=f"{address}/{ACCOUNT}"
+        ):
+            yield requests
+
+
+def _container(port: int) -> int:
+    """Make the container of the tests (Shared Key, as the Blob service's documentation says); the answer's status."""
+    date = email.utils.formatdate(usegmt=True)
+    signed = f"x-ms-date:{date}\nx-ms-version:2021-08-06\n/{ACCOUNT}/{ACCOUNT}/{servers.BUCKET}\nrestype:container"
+    digest = hmac.new(base64.b64decode(KEY), ("PUT" + "\n" * 12 + signed).encode(), hashlib.sha256).digest()
+    headers = {
+        "x-ms-date": date, "x-ms-version": "2021-08-06", "Authorization": f"SharedKey {ACCOUNT}:{base64.b64encode(digest).decode()}",
+        "Content-Length": "0",
+    }  # fmt: skip
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("PUT", f"/{ACCOUNT}/{servers.BUCKET}?restype=container", headers=headers)
+    return connection.getresponse().status
+
+
+@contextmanager
+def nginx(folder: Path, work: Path) -> Iterator[str]:
+    """nginx over the files below `folder`; its address."""
+    port = free_port()
+    (work / "tmp").mkdir(exist_ok=True)
+    temporary = "".join(f"{n}_temp_path {work}/tmp/{n};\n" for n in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    (work / "nginx.conf").write_text(
+        f"{user}daemon off; pid {work}/nginx.pid; error_log {work}/error.log; worker_processes 1;\nevents {{}}\n"
+        f"http {{ access_log off;\n{temporary}server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
+    )
+    with process([program("nginx"), "-p", str(work), "-c", str(work / "nginx.conf"), "-e", str(work / "error.log")], port, work):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def webdav(folder: Path, work: Path) -> Iterator[str]:
+    """rclone's WebDAV server over the files below `folder`; its address."""
+    port = free_port()
+    with process([program("webdav"), "serve", "webdav", str(folder), "--addr", f"127.0.0.1:{port}", "--config", "/dev/null"], port, work):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def started(name: str, work: Path) -> Iterator[str]:
+    """A store by the name of its server; the address of its bucket."""
+    with ExitStack() as stack:
+        if name == "seaweedfs":
+            stack.enter_context(seaweedfs(work))
+            yield f"s3://{servers.BUCKET}"
+        elif name == "azurite":
+            stack.enter_context(azurite(work))
+            yield f"az://{servers.BUCKET}"
+        else:
+            stack.enter_context(servers.s3())
+            yield f"s3://{servers.BUCKET}"
