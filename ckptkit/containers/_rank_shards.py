@@ -85,12 +85,14 @@ def open_ranks(path: str, open_file: Callable[[str], Checkpoint], container: str
         LIMITS.check("tensors", len(pieces), "the number of tensors", path)
     made = Checkpoint(path, container, {}, files=tuple(ranks), findings=findings)
     made.ranks = ranks
+    unread: dict[str, Unread] = {}
+    made.unread = unread
     for name, held in pieces.items():
-        _join(made, name, held, path)
+        _join(made, unread, name, held, path)
     gone = _gone(list(names.values()), pieces)
     made.findings += lacking(gone)
     if not gone:
-        made.findings += [_hole(n, pieces[n], u) for n, u in made.unread.items()][:20]
+        made.findings += [_hole(n, pieces[n], u) for n, u in unread.items()][:20]
     count = len({n.rank for n in names.values()})
     text = f"{count} rank{'s' * (count != 1)} wrote it, as far as the files go: nothing says how many there were"
     made.findings.append(Finding("info", RULE, printable(os.path.basename(folder) or "."), text))
@@ -116,7 +118,7 @@ def _offsets(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     return out
 
 
-def _join(made: Checkpoint, name: str, held: Sequence[_Piece], path: str) -> None:
+def _join(made: Checkpoint, unread: dict[str, Unread], name: str, held: Sequence[_Piece], path: str) -> None:
     """The tensor of the pieces, or what there is to say of them."""
     first = held[0]
     other = next((p for p in held if (p.dtype, len(p.box.shape)) != (first.dtype, len(first.box.shape))), None)
@@ -129,12 +131,12 @@ def _join(made: Checkpoint, name: str, held: Sequence[_Piece], path: str) -> Non
     whole = tuple(max(p.box.offset[d] + p.box.shape[d] for p in held) for d in range(len(first.box.shape)))
     spec = TensorSpec(first.dtype, whole)
     if DTYPES[spec.dtype].bits % 8 and len(held) > 1:
-        made.unread[name] = Unread("pieces of elements smaller than a byte", spec.dtype, whole)
+        unread[name] = Unread("pieces of elements smaller than a byte", spec.dtype, whole)
         return
     found = _pieces.tile([p.box for p in held], whole, spec.dtype, repr(printable(name)), path)
     made.replicas += [_pieces.Replicas(name, spec, a, b) for a, b in found.overlaps]
     if found.missing and spec.numel:
-        made.unread[name] = Unread(f"pieces with {found.missing:,} of {spec.numel:,} elements missing", spec.dtype, whole)
+        unread[name] = Unread(f"pieces with {found.missing:,} of {spec.numel:,} elements missing", spec.dtype, whole)
     elif found.boxes:
         made.tensors[name] = _pieces.joined(name, spec, found.boxes)
     else:
