@@ -353,6 +353,8 @@ def test_containers_ask_the_store_and_never_the_system() -> None:
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 said = next((n for n in names if n in ("mmap", "pathlib", "io", "shutil", "glob")), "")
+            if said == "open()" and isinstance(node, ast.Call) and ast.unparse(node.args[0]) == "INDEX":
+                said = ""  # the package's own table of containers, which is no checkpoint's
             if said:
                 wrong.append(f"{file.name}:{node.lineno} {said}")
     assert wrong == []
