@@ -54,7 +54,7 @@ def efficiency(folder: Path, workers: int) -> float:
     from ckptkit import fleet
 
     with fleet.engine(f"local:{workers}") as engine:
-        list(engine(abs, range(4 * workers)))  # so that the processes are there
+        fleet.run_on(plan_of(folder, 4 * workers, SIZE // 1024, "safetensors"), engine, unit=SIZE)  # the processes are there, and warm
         plan = plan_of(folder, UNITS, SIZE // 1024, "safetensors")
         units = len(fleet.cut(plan, SIZE, 1))
         started = time.perf_counter()

@@ -60,6 +60,7 @@ class Asked(NamedTuple):
     progress: Callable[[int, int], object] | None = None
     cancelled: Callable[[], bool] | None = None
     jobs: int | None = None
+    elsewhere: Callable[[Collection[str], Collection[str], Watch], Scan] | None = None  # (values, statistics of) which others look at
 
 
 NOTHING_MORE = Asked()
@@ -132,6 +133,10 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     """Hold all checksums of a checkpoint against its bytes, take the values of the tensors `names`, and what else is `asked`, in one
     reading. Imports numpy if there are tensors to look at. Raises CorruptError, CancelledError.
     """
+    if asked.elsewhere is not None and asked.share >= 1 and not asked.digests:
+        scan = asked.elsewhere(names, asked.statistics, Watch(asked.progress, asked.cancelled))
+        damaged = survey(checkpoint, (), asked._replace(statistics=(), elsewhere=None)).damaged if checks else []
+        return scan._replace(damaged=damaged)
     tensors = checkpoint.tensors
     values = dict.fromkeys(n for n in names if scannable(tensors[n])) if asked.share >= 1 else {}
     figures = dict.fromkeys(n for n in asked.statistics if has_statistics(tensors[n].spec.dtype))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, lies_as_is, like_absent
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Words
 
 PREFIX = "ckptkit1:"
+NONE: Mapping[str, str] = {}
 PIECE = 4 << 20  # bytes of a part that are read at once
 
 
@@ -65,11 +66,12 @@ def digest(
     *,
     jobs: int | None = None,
     progress: Callable[[int, int], object] | None = None,
+    on: str | None = None,
     reading: Reading = AS_FOUND,
     **words: Unpack[Words],
 ) -> Digest:
     """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once, and
-    calls `progress` with the bytes that are done and that there are.
+    calls `progress` with the bytes that are done and that there are. `on`: whose workers read them ("local:4", "ray", ...).
 
     `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be
     found; `given` are canonical values that nothing says ({"vocab": 40478}). Raises CheckpointError, UndecidedError where nothing says
@@ -77,8 +79,17 @@ def digest(
     """
     from ..graph.examine import examine
 
-    with examine(path, reading.but(**words)) as subject:
-        return canonical_digest(subject, jobs=jobs, progress=progress)
+    reading = reading.but(**words)
+    with examine(path, reading) as subject:
+        if on is None:
+            return canonical_digest(subject, jobs=jobs, progress=progress)
+        from .spread import digests_on, same_as
+
+        before, watch = digest_before(subject)._replace(hashes={}, hashed={}), Watch(progress)
+        order = [(i.name, i.spec.nbytes) for i in before.items]
+        watch.total = sum(size for _, size in order)
+        done = digests_on(on, same_as(subject, os.fspath(path), reading), order, watch)
+        return digest_after(subject, before, jobs, watch, done)
 
 
 class Before(NamedTuple):
@@ -113,10 +124,13 @@ def canonical_digest(
     return digest_after(subject, digest_before(subject)._replace(hashes={}, hashed={}), jobs, Watch(progress))
 
 
-def digest_after(subject: Subject, before: Before, jobs: int | None, watch: Watch) -> Digest:
-    """The digest, with the hashes that a pass has filled; what it could not is read in the order that the digest wants."""
+def digest_after(
+    subject: Subject, before: Before, jobs: int | None, watch: Watch, known: Mapping[str, str] = NONE
+) -> Digest:
+    """The digest, with the hashes that a pass has filled, and those that are `known` by parameter; what is neither is read in the order
+    that the digest wants."""
     sizes, items = subject.sizes(), before.items
-    ready = {name: str(before.hashes[stored].hexdigest()) for stored, name in before.hashed.items()}
+    ready = dict(known) | {name: str(before.hashes[stored].hexdigest()) for stored, name in before.hashed.items()}
     local = threading.local()
     canons: list[Canon] = []
 
