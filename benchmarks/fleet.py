@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-UNITS, SIZE = 40, 1 << 18
+UNITS, SIZE = 80, 1 << 18
 MANY = 5_000
 
 

@@ -45,6 +45,18 @@ def test_values_that_are_wrong_are_found(tmp_path: Path) -> None:
     assert spread_out.findings == alone.findings and any("NaN" in f.message for f in alone.findings)
 
 
+def test_differences_are_those_of_one_process(tmp_path: Path) -> None:
+    weights = load_file(BERT / "model.safetensors")
+    name = sorted(weights)[3]
+    weights[name] = weights[name] + 1
+    for f in BERT.iterdir():
+        (tmp_path / f.name).write_bytes(f.read_bytes())
+    save_file(weights, tmp_path / "model.safetensors")
+    for other, status in ((oracles.made("bert-google"), 0), (tmp_path, 1)):
+        here, there = (run("diff", BERT, other, "--tensors", *words) for words in ([], ["--on", "local:2"]))
+        assert here.returncode == there.returncode == status and there.stdout == here.stdout
+
+
 def test_a_checkpoint_that_was_replaced_meanwhile_is_an_error(tmp_path: Path) -> None:
     save_file({"w": np.ones((10, 10), np.float32)}, tmp_path / "model.safetensors")
     with ckptkit.examine(tmp_path) as subject:
