@@ -4,6 +4,7 @@ data/other_libraries.json are those that the libraries themselves have at tiny c
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,6 @@ def test_released_configurations_have_the_tensors_that_the_schemas_foretell(tmp_
 def test_the_schemas_of_both_libraries_are_there_and_small() -> None:
     folder = oracles.ROOT / "ckptkit" / "arch" / "learned"
     classes = {p.stem for p in folder.glob("[A-Z]*.json")}
-    assert classes >= {name for name, _ in RELEASED} and len(classes) >= 20
-    assert sum(p.stat().st_size for p in folder.rglob("*.json")) < 6_000_000
+    assert classes >= {name for name, _ in RELEASED} and len(classes) > 50
+    assert sum(len(zlib.compress(p.read_bytes())) for p in folder.rglob("*.json")) < 2_000_000  # as a wheel has it
     assert is_learned("timm:resnet50") and not is_learned("resnet50")

@@ -23,7 +23,7 @@ import servers
 
 from ckptkit.containers import open_checkpoint
 from ckptkit.errors import CheckpointError
-from ckptkit.store import remote, trees
+from ckptkit.store import header_cache, remote, trees
 from ckptkit.verbs.convert import convert
 from ckptkit.verbs.diff import diff
 from ckptkit.verbs.digest import digest
@@ -189,6 +189,46 @@ def test_an_h5_file_is_read_where_its_headers_are(tmp_path: Path, bucket: Store)
         assert len(c) == 20
         assert sum(r.sent for r in bucket.requests) <= 0.01 * (tmp_path / "h" / "m.h5").stat().st_size
         assert c.array("layer_7/kernel:0")[999, 699] == 7
+
+
+def test_headers_are_kept_by_tag_for_the_next_command_and_no_longer_than_that(
+    models: Path, tmp_path: Path, bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = servers.fill(models / "shards", "kept")
+    names = [t.name for t in inspect(models / "shards").tensors]
+    with servers.environment(CKPTKIT_CACHE=str(tmp_path / "cache")):
+        bucket.count()
+        inspect(url)
+        first = len(bucket.requests)
+        bucket.count()
+        assert [t.name for t in inspect(url).tensors] == names
+        assert first > len(bucket.requests) and not [r for r in bucket.requests if r.name.endswith(".safetensors")]
+        kept = list((tmp_path / "cache" / "headers").iterdir())
+        assert kept and all(f.stat().st_mode & 0o77 == 0 for f in kept)
+        for f in kept:  # what is damaged is as if it were not there
+            f.write_bytes(f.read_bytes()[:-1] + b"?")
+        bucket.count()
+        assert [t.name for t in inspect(url).tensors] == names and len(bucket.requests) == first
+        trees.forget()
+        other = servers.fill(models / "safetensors" / "model.safetensors", "kept-one") + "/model.safetensors"
+        assert digest(other).whole == digest(models / "safetensors").whole
+        trees.forget()
+        tree, name = trees.tree_of(other)
+        data = (models / "safetensors" / "model.safetensors").read_bytes()
+        tree.put(name, data.replace(b"word_embeddings", b"WORD_embeddings"))
+        trees.forget()
+        assert any("WORD_embeddings" in t.name for t in inspect(other).tensors)
+        monkeypatch.setattr(header_cache, "OF_ALL", 1)
+        bucket.count()
+        inspect(url)
+        trees.forget()
+        assert list((tmp_path / "cache" / "headers").iterdir()) == []
+    with servers.environment(CKPTKIT_CACHE="0"):
+        bucket.count()
+        inspect(url)
+        bucket.count()
+        inspect(url)
+        assert len(bucket.requests) == first
 
 
 def test_local_headers_of_a_zip_are_held_where_the_bytes_are_read(tmp_path: Path, bucket: Store) -> None:

@@ -66,6 +66,7 @@ GGUF = gguf(
     rows={B + "exp_probs_b.bias": (D + "moe.correction", "experts")},
     keys={
         "expert_feed_forward_length": may("moe_intermediate"), "interleave_moe_layer_step": may("moe_layer_interval"),
+        "derived.moe_layer_start_index": may("moe_layer_start_index"), "derived.moe_layer_end_index": may("moe_layer_end_index"),
         "expert_shared_count": may("shared_experts"), "expert_shared_feed_forward_length": may("shared_intermediate"),
     },
     also={"leading_dense_block_count": leading(sparse)}, conflicts=dense_first(sparse),

@@ -7,13 +7,15 @@ value).
 from __future__ import annotations
 
 from ckptkit.arch._libraries.authors import MARKS, Values, own_code, written_as
-from ckptkit.arch._libraries.decoders import WORDS, D, H, decoder, fused, gated, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, fused, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch.gpt_bigcode import GROUPS, grouped
+from ckptkit.arch._libraries.gguf import gguf, square
+from ckptkit.arch._libraries.megatron import grouped
 from ckptkit.arch.llama import shape
 from ckptkit.schema import Class
 
-MODULES = {**WORDS, **grouped("attention_bias", norm_bias=False), **gated(), **last()}
+MODULES = {**WORDS, **grouped(attention(bias="attention_bias", out_bias="attention_bias", pairs=True)), **gated(), **last()}
+GROUPS = "(kv_heads *(per_group two half head_dim))"
 DEFAULTS = {"activation": "silu", "norm_eps": 1e-6}
 
 
@@ -43,7 +45,11 @@ LLAMA = written_as(
 
 ARCHITECTURE = decoder(
     "internlm2", "InternLM2", MODULES, HF, LLAMA,
-    relations=("heads = kv_heads per_group", "hidden = heads head_dim"),
+    gguf(
+        "internlm2", MODULES, pairs=True, implied={"activation": "silu", "attention_bias": False}, conflicts=square,
+        free={"bos": ..., "eos": ...},  # which the tokenizer's keys say
+    ),
+    relations=("hidden = heads head_dim",),
     rank=2,
     traits=runs(),
     variants={

@@ -28,6 +28,9 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import routed, unturned
+from ckptkit.arch._libraries.gguf import gguf
+from ckptkit.arch._libraries.gguf_state import DECAYS, FREE, MAMBA_KEYS, SSM, twice
+from ckptkit.arch._libraries.gguf_state import mamba_rows as mamba_ggml
 from ckptkit.arch._libraries.state_space import UNREAD, S, mamba, mamba_rows
 from ckptkit.arch.bamba import FEED_FORWARD
 from ckptkit.arch.llama import shape
@@ -97,17 +100,40 @@ HF = hf(
         "experts_per_token": 2,
     },
 )
+ATTENDS = every("attn_layer_period", "attn_layer_offset")
+
+
+def keys_by_layer(values: Values) -> list[int] | None:
+    """The heads of keys in each layer, 0 where it has no attention."""
+    kinds, heads = ATTENDS(values), values.get("kv_heads")
+    return [heads if k else 0 for k in kinds] if kinds is not None and isinstance(heads, int) else None
+
+
+PERIODS = ("attn_layer_period", "attn_layer_offset", "expert_layer_period", "expert_layer_offset")
+GGUF = gguf(
+    "jamba", MODULES, experts="intermediate", rope=None, rows=mamba_ggml(), adjust=DECAYS, conflicts=twice,
+    names={S + f"{p}_norm": SSM + f"{n}_norm" for p, n in (("step", "dt"), ("b", "b"), ("c", "c"))},
+    keys={
+        **MAMBA_KEYS, "attention.head_count_kv": "", "derived.kv_heads": may("kv_heads"),
+        **{f"derived.{p}": may(p) for p in PERIODS[:2]},
+    },
+    also={"attention.head_count_kv": keys_by_layer},
+    implied={"activation": "silu", "mamba_proj_bias": False, "mamba_conv_bias": True, "normalise_experts": False},
+    # in which layers experts are no key says: the tensors do, and where nothing else says it, those of every published model
+    defaults={"expert_layer_period": 2, "expert_layer_offset": 1}, free={**FREE, **dict.fromkeys(PERIODS, ...)},
+)  # fmt: skip
 
 ARCHITECTURE = decoder(
     "jamba",
     "Jamba",
     MODULES,
     HF,
+    GGUF,
     in_memory(HF, MODULES, rows=stacked("intermediate", F + "experts.")),
     required=(),
     relations=("inner = expand hidden",),
     kinds={
-        "attention@layer": every("attn_layer_period", "attn_layer_offset"),
+        "attention@layer": ATTENDS,
         "moe@layer": every("expert_layer_period", "expert_layer_offset"),
     },
     traits=unturned(mixer="mamba", **routed(normalised=False)),

@@ -5,7 +5,7 @@ Source: transformers models/llama4 (moe_layers, or every interleave_moe_layer_st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ckptkit.arch._libraries.decoders import (
     QWEN_SHARED,
@@ -27,6 +27,7 @@ from ckptkit.arch._libraries.decoders import (
     shared,
 )
 from ckptkit.arch._libraries.forward import routed, runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.llama import shape
 
 F = H + "feed_forward."
@@ -91,11 +92,48 @@ HF = hf(
     },
 )
 
+FIXED = {  # numbers that are in llama.cpp's code
+    "window": 8192, "attn_temperature_tuning": True, "floor_scale": 8192, "attn_scale": 0.1, "no_rope_layer_interval": 4,
+}  # fmt: skip
+
+
+def in_code(values: Values) -> Iterator[tuple[str, str]]:
+    """What llama.cpp's code of this architecture has in itself."""
+    for name, number in FIXED.items():
+        if values.get(name) not in (None, number):
+            yield name, f"its code of this architecture takes {number}"
+    n, unit = values.get("layers"), values.get("experts") != 128
+    if values.get("use_qk_norm") not in (None, unit):
+        yield "use_qk_norm", f"its code of this architecture takes {unit} for {values.get('experts')} experts"
+    if isinstance(n, int):
+        turned = [int((i + 1) % 4 != 0) for i in range(n)]
+        if values.get("no_rope_layers") not in (None, turned):
+            yield "no_rope_layers", "its code of this architecture turns three of four layers"
+        kinds = values.get("layer_types")
+        if isinstance(kinds, (list, tuple)) and [k != "full_attention" for k in kinds] != [bool(t) for t in turned]:
+            yield "layer_types", "its code of this architecture has three layers of four in chunks"
+        kept, step = sparse(values), values.get("interleave_moe_layer_step")
+        if kept is not None and isinstance(step, int) and [*kept] != [(i + 1) % step == 0 for i in range(n)]:
+            yield "moe_layers", f"it has experts in every layer of {step}"
+
+
+GGUF = gguf(
+    "llama4", MODULES, experts="moe_intermediate", rope=("freqs",), dimensions=True, conflicts=in_code,
+    keys={
+        "expert_feed_forward_length": "moe_intermediate", "derived.layer_types": may("layer_types"),
+        "interleave_moe_layer_step": "interleave_moe_layer_step",
+    },
+    implied={"activation": "silu", "attention_bias": False},
+    defaults={k: v for k, v in FIXED.items() if k != "no_rope_layer_interval"} | {"use_qk_norm": True},
+    free=dict.fromkeys((*FIXED, "use_qk_norm", "no_rope_layers", "layer_types", "moe_layers"), ...),
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
     "llama4",
     "Llama 4",
     MODULES,
     HF,
+    GGUF,
     names=("llama4_text",),
     kinds={"moe@layer": sparse},
     traits=runs(

@@ -7,12 +7,13 @@ factors; their sparse attention for long inputs has no weights and is not modell
 from __future__ import annotations
 
 from ckptkit.arch._libraries.authors import own_code
-from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last
+from ckptkit.arch._libraries.decoders import WORDS, attention, decoder, flags, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import Values, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import Class
 
-MODULES = {**WORDS, **attention(bias="attention_bias", out_bias="attention_bias"), **gated(), **last()}
+MODULES = {**WORDS, **attention(bias="attention_bias", out_bias="attention_bias", pairs=True), **gated(), **last()}
 HF = own_code(
     hf(
         "minicpm", "MiniCPM", MODULES, without=("head_dim",),
@@ -24,8 +25,34 @@ HF = own_code(
     usual={"mup_denominator": ...},
 )  # fmt: skip
 
+
+
+def real(values: Values, name: str) -> float | None:
+    said = values.get(name)
+    return float(said) if isinstance(said, (int, float)) else None
+
+
+def residual(values: Values) -> float | None:
+    """What each part is multiplied by."""
+    depth, layers = real(values, "scale_depth"), real(values, "layers")
+    return depth / layers**0.5 if depth is not None and layers else None
+
+
+def logits(values: Values) -> float | None:
+    """What the last hidden states are divided by."""
+    hidden, base = real(values, "hidden"), real(values, "dim_model_base")
+    return hidden / base if hidden is not None and base else None
+
+
+GGUF = gguf(
+    "minicpm", MODULES, pairs=True, implied={"activation": "silu", "attention_bias": False}, rope=("freqs", "factors"),
+    keys={f"derived.{k}": may(k) for k in ("scale_emb", "scale_depth", "dim_model_base")},
+    also={"embedding_scale": lambda values: real(values, "scale_emb"), "residual_scale": residual, "logit_scale": logits},
+    defaults={"tied": True},
+)
+
 ARCHITECTURE = decoder(
-    "minicpm", "MiniCPM", MODULES, HF,
+    "minicpm", "MiniCPM", MODULES, HF, GGUF,
     relations=("hidden = heads head_dim",),
     rank=2,
     traits=runs(

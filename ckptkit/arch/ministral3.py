@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import decoder, hf, may
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch.llama import shape
 from ckptkit.arch.mistral import MODULES
 
@@ -17,6 +18,10 @@ HF = hf(
 
 ARCHITECTURE = decoder(
     "ministral3", "Ministral 3", MODULES, HF,
+    gguf(
+        "mistral3", MODULES, pairs=True, implied={"activation": "silu"}, rope=("freqs", "factors", "beta", "beta4", "log"),
+        window=Window("all"), keys={"attention.temperature_scale": may("rope_llama_4_scaling_beta")},
+    ),
     rank=2,
     traits=runs(window="=window", sliding="all"),
     variants={

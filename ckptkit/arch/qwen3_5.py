@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import FREQUENCIES, decoder, gated, hf
 from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.gguf_delta import hybrid
 from ckptkit.arch._libraries.state_space import DELTA_SIZES, S, delta_rows
 from ckptkit.arch.gemma import less_one
-from ckptkit.arch.qwen3_next import DEFAULTS, DELTA, HYBRID, KINDS, MTP, QUERY
+from ckptkit.arch.qwen3_next import DEFAULTS, DELTA, HYBRID, KINDS, MTP, QUERY, attends
 from ckptkit.schema import Besides
 
 MODULES = {**HYBRID, **gated()}
@@ -21,5 +22,6 @@ HF = hf(
 )  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "qwen3_5", "Qwen3.5", MODULES, HF, names=("qwen3_5_text",), kinds=KINDS, relations=DELTA_SIZES, traits=partly(mixer="delta")
-)
+    "qwen3_5", "Qwen3.5", MODULES, HF, hybrid("qwen35", MODULES, attends, tiled=True, sparse=False),
+    names=("qwen3_5_text",), kinds=KINDS, relations=DELTA_SIZES, traits=partly(mixer="delta"),
+)  # fmt: skip

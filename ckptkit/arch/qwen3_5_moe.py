@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import FREQUENCIES, QWEN_SHARED, D, decoder, experts, hf, in_memory, may, of_experts, shared, stacked
 from ckptkit.arch._libraries.forward import partly, routed
+from ckptkit.arch._libraries.gguf_delta import hybrid
 from ckptkit.arch._libraries.state_space import DELTA_SIZES, S
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.qwen3_5 import ROWS
-from ckptkit.arch.qwen3_next import DEFAULTS, DELTA, HYBRID, KINDS, MTP
+from ckptkit.arch.qwen3_next import DEFAULTS, DELTA, HYBRID, KINDS, MTP, attends
 from ckptkit.schema import Besides, norm
 
 MODULES = {**HYBRID, D + "ffn.norm": norm("hidden", bias=False), **experts(), **shared("shared_intermediate", gate=True)}
@@ -29,6 +30,7 @@ ARCHITECTURE = decoder(
     MODULES,
     HF,
     in_memory(HF, MODULES, rows=stacked()),
+    hybrid("qwen35moe", MODULES, attends, tiled=True, sparse=True),
     names=("qwen3_5_moe_text",),
     kinds=KINDS,
     relations=DELTA_SIZES,

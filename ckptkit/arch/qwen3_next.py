@@ -32,9 +32,10 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import partly, routed
+from ckptkit.arch._libraries.gguf_delta import hybrid
 from ckptkit.arch._libraries.state_space import DELTA_SIZES, S, delta, delta_rows
 from ckptkit.arch.gemma import less_one
-from ckptkit.arch.qwen2_moe import SPARSE, sparse
+from ckptkit.arch.qwen2_moe import SPARSE, SPARSE_FREE, sparse
 from ckptkit.schema import Besides, Key, Module, linear
 
 BIAS = "attention_bias"
@@ -107,6 +108,7 @@ ARCHITECTURE = decoder(
     MODULES,
     HF,
     in_memory(HF, MODULES, rows=stacked()),
+    hybrid("qwen3next", MODULES, attends, tiled=False, sparse=True, free=SPARSE_FREE),
     kinds={**KINDS, "moe@layer": sparse},
     relations=DELTA_SIZES,
     traits=partly(mixer="delta", **routed()),

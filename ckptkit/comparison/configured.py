@@ -14,6 +14,7 @@ from ..configuration.without_effect import AS_USUAL
 from ..findings import Finding
 from ..graph.account import unexplained_keys
 from ..graph.examine import Subject
+from ..graph.examine_two import shares_name
 from ..rules.run import run_rules
 from ..schema import Class, expand, placeholders
 from ..schema.traits import head
@@ -87,7 +88,7 @@ def _foreign(s: Subject) -> str:
     """What a configuration calls the model, if no naming of its architecture is written so; ""."""
     declared = s.config.declared if s.config is not None else None
     arch = s.architecture
-    if declared is None or arch is None or declared in arch.names:
+    if declared is None or arch is None or declared in arch.names or shares_name(s, arch):
         return ""
     written = {d.config.marks.get("model_type") for d in arch.dialects.values()}
     return "" if declared in written else declared

@@ -10,7 +10,7 @@ cache (models--X/snapshots/REVISION) is that revision. Sources: transformers mod
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from .. import store
 from .._typing import NamedTuple
@@ -106,9 +106,18 @@ def _is_ambiguous(target: str, names: Sequence[str]) -> bool:
 
 def beside(folder: str, opened: Checkpoint) -> list[Finding]:
     """Findings of what else lies in the folder of an opened checkpoint: its stale index, old shards, other checkpoints."""
+    return [f for _, f in _beside(folder, opened, frozenset())]
+
+
+def unread(folder: str, opened: Checkpoint, looked_at: Collection[str] = ()) -> list[Finding]:
+    """Of `beside` the findings of other checkpoints of the folder, without those whose names are in `looked_at`."""
+    return [f for others, f in _beside(folder, opened, frozenset(looked_at)) if others]
+
+
+def _beside(folder: str, opened: Checkpoint, looked_at: frozenset[str]) -> Iterator[tuple[bool, Finding]]:
+    """(whether it is of other checkpoints, a finding)."""
     names = names_in(folder)
     read = {os.path.basename(f) for f in opened.files} | {os.path.basename(opened.path)}
-    out = []
     base = os.path.basename(opened.path)
     for index in (n for n in names if is_index(n) and whole_file(n) == base):
         gone, shards = _state_of(os.path.join(folder, index), names)
@@ -119,19 +128,18 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
         else:
             what = f"{index} and its {len(shards)} shards lie beside {base}: {base} is read, as transformers does, and not they"
         severity = "warning" if base.startswith(("model.", "pytorch_model.", "tf_model.", "flax_model.")) else "error"
-        out.append(Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out"))
-    others = [n for n in others_in(folder, names) if n not in read]
+        yield False, Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out")
+    others = [n for n in others_in(folder, names) if n not in read and n not in looked_at]
     unwritten = {f.index_name: f"{f.names[0]} (and {len(f.names) - 1} more, without an index)" for f in families(names)}
     others = [n if n in names else unwritten.get(n, n) for n in others]
     usual = [n for n in others if n.split(".")[0].split("-0")[0] in _USUAL]
     more = [n for n in others if n not in usual]
     if usual:
         what = f"{_few(usual)} {'lies' if len(usual) == 1 else 'lie'} there too, by the name the same model: not looked at"
-        out.append(Finding("info", RULE, printable(usual[0]), what))
+        yield True, Finding("info", RULE, printable(usual[0]), what)
     if more:
         what = f"{_few(more)} {'is another checkpoint' if len(more) == 1 else 'are other checkpoints'} of the folder: not looked at"
-        out.append(Finding("info", RULE, printable(more[0]), what, "name a file to have it read"))
-    return out
+        yield True, Finding("info", RULE, printable(more[0]), what, "name a file to have it read")
 
 
 def others_in(folder: str, names: Sequence[str]) -> list[str]:

@@ -324,7 +324,8 @@ def unexplained_keys(subject: Subject) -> dict[str, object]:
     if form is not None:
         objects = {key.partition(".")[0] for key in (*form.keys, *form.also) if "." in key}
         rest = {k: v for key, value in rest.items() for k, v in (leaves(key, value) if key in objects else [(key, value)])}
-    again = _said_again(form, rest, values.values, values.keys) if form is not None and rest else {}
+    sizes = {**subject.graph.solution.sizes.axis, **values.values}
+    again = _said_again(form, rest, sizes, values.keys) if form is not None and rest else {}
     rest = {k: v for k, v in rest.items() if v is None or not _equal(again.get(k), v)}
     return _but_of_packing(subject, {k: v for k, v in rest.items() if not (no_effect(k, v) if form is None else _is_usual(form, k, v))})
 

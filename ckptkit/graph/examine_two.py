@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from ..schema import Architecture
 from .examine import Subject, examine
 from .reading import AS_FOUND, Reading
 
@@ -42,6 +43,17 @@ def examine_two(
 def _said_by(other: Subject, of: Subject) -> str | None:
     """The architecture that `of` is in doubt of and `other` is known to be."""
     x, y = of.graph.recognition, other.graph.recognition
-    if x is None or y is None or y.cousins or not x.cousins:
+    if x is None or y is None or y.cousins:
         return None
-    return y.architecture.name if y.architecture.name in (x.architecture.name, *x.cousins) else None
+    if x.cousins:
+        return y.architecture.name if y.architecture.name in (x.architecture.name, *x.cousins) else None
+    return y.architecture.name if x.architecture is not y.architecture and shares_name(of, y.architecture) else None
+
+
+def shares_name(s: Subject, arch: Architecture) -> bool:
+    """Whether a GGUF file's own name for its architecture, "llama" for Mistral's models too, is another's name as well, where nothing else
+    in the file says which it is."""
+    kept = s.checkpoint.extras.get("gguf")
+    if not isinstance(kept, Mapping) or "ckptkit.block" in kept or s.config is None:
+        return False
+    return any(d.container == "gguf" and all(s.config.raw.get(k) == v for k, v in d.config.marks.items()) for d in arch.dialects.values())

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _COLOUR = {"error": terminal.RED, "warning": terminal.YELLOW, "info": terminal.CYAN}
-_LINE = 100  # columns of a message, at most
+_LINE = 94  # columns of a message, at most
 
 
 def coloured(text: str, severity: str) -> str:
     """`text` in the severity's colour, where stdout takes colours."""
     return terminal.painted(text, _COLOUR[severity])
+
+
+def stopped(text: str) -> str:
+    """A sentence with a full stop, unless it ends with a mark of its own."""
+    return text if text.endswith((".", "?", "!")) else text + "."
 
 
 def show_findings(findings: Iterable[object]) -> str:
@@ -36,7 +41,7 @@ def show_findings(findings: Iterable[object]) -> str:
         if f.where and f.where not in f.message:
             text = f"{printable(f.where)}: {text}"
         if f.hint:
-            text += f"{'' if text.endswith('.') else '.'} Hint: {printable(f.hint)}."
+            text = f"{stopped(text)} Hint: {stopped(printable(f.hint))}"
         if f.basis != "confirmed":
             text += f" ({f.basis})"
         head = f"{f.severity:<8} {f.rule:<12} "

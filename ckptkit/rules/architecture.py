@@ -13,6 +13,7 @@ from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.evidence import is_untold
 from ..graph.examine import Subject
+from ..graph.examine_two import shares_name
 from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
 from ._base import count, rule
@@ -132,6 +133,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
         known is not None
         and declared not in arch.names
         and declared not in (d.config.marks.get("model_type") for d in arch.dialects.values())
+        and not shares_name(s, arch)
     ):
         names = sorted(s.graph.recognition.matches if s.graph.recognition else (), key=natural)
         yield Finding(

@@ -323,10 +323,12 @@ def _buildable(subject: Subject, arch: Architecture) -> None:
     path, whole = subject.checkpoint.path, subject.whole
     if arch.learned:
         text = '; part="text" is its text model' if subject.config is not None and text_place(subject.config.raw) is not None else ""
+        found = subject.graph.recognition.learned if subject.graph.recognition is not None else None
+        other = found is not None and not found.schema.library.startswith("transformers ")
         raise UndecidedError(
             f"{arch.title} is known by its tensors only: no model of it can be built here",
             path=path,
-            hint=f"ckptkit verify A B --against transformers lets that library run both{text}",
+            hint="" if other else f"ckptkit verify A B --against transformers lets that library run both{text}",
         )
     if whole is not None and not subject.checkpoint.chosen:
         raise UndecidedError(

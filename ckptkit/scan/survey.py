@@ -52,9 +52,11 @@ class Hash(Protocol):
 
 class Asked(NamedTuple):
     """What a pass is to give besides the values that rules look at. `digests` are given the bytes of the tensors they are named for, in
-    order (of tensors that `is_in_order`). `share` below 1 is a sample: statistics alone, of about that share of each large tensor."""
+    order (of tensors that `is_in_order`). `share` below 1 is a sample: statistics alone, of about that share of each large tensor.
+    `parts` are tensors that `statistics` may name though the checkpoint has them only as parts of others: the scales of packed weights."""
 
     statistics: Collection[str] = ()
+    parts: Mapping[str, StoredTensor] = {}
     digests: Mapping[str, Hash] = {}
     share: float = 1.0
     progress: Callable[[int, int], object] | None = None
@@ -134,10 +136,8 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     reading. Imports numpy if there are tensors to look at. Raises CorruptError, CancelledError.
     """
     if asked.elsewhere is not None and asked.share >= 1 and not asked.digests:
-        scan = asked.elsewhere(names, asked.statistics, Watch(asked.progress, asked.cancelled))
-        damaged = survey(checkpoint, (), asked._replace(statistics=(), elsewhere=None)).damaged if checks else []
-        return scan._replace(damaged=damaged)
-    tensors = checkpoint.tensors
+        return _with_others(checkpoint, names, asked, asked.elsewhere, checks=checks)
+    tensors = {**checkpoint.tensors, **asked.parts} if asked.parts else checkpoint.tensors
     values = dict.fromkeys(n for n in names if scannable(tensors[n])) if asked.share >= 1 else {}
     figures = dict.fromkeys(n for n in asked.statistics if has_statistics(tensors[n].spec.dtype))
     same = _once([*figures, *values], tensors)
@@ -166,6 +166,17 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     findings = [f for _, f in sorted(state.found, key=lambda x: order.get(x[1].where, 0))]
     found = {n: _values(tensors[n], state.tallies[m]) for n in values if (m := same.get(n, n)) in state.tallies}
     return Scan(findings, found, {n: state.statistics[m] for n in figures if (m := same.get(n, n)) in state.statistics})
+
+
+def _with_others(
+    checkpoint: Checkpoint, names: Collection[str], asked: Asked, elsewhere: Callable[..., Scan], *, checks: bool
+) -> Scan:
+    """`survey`, whose tensors others look at; the checksums are held here, and what is no tensor of the file."""
+    apart = asked._replace(elsewhere=None, statistics=[n for n in asked.statistics if n in asked.parts])
+    here = survey(checkpoint, [n for n in names if n in asked.parts], apart, checks=checks)
+    wanted = ([n for n in some if n not in asked.parts] for some in (names, asked.statistics))
+    there = elsewhere(*wanted, Watch(asked.progress, asked.cancelled))
+    return Scan(here.damaged, {**there.values, **here.values}, {**there.statistics, **here.statistics})
 
 
 def _once(names: Sequence[str], tensors: Mapping[str, StoredTensor]) -> dict[str, str]:

@@ -125,6 +125,11 @@ class RemoteBlob:
         self._tree.warm([(self.name, at, n) for at, n in wanted])
         return [self.pread(n, at) for at, n in wanted]
 
+    def kept(self, at: int, n: int) -> bytes:
+        """`n` bytes from `at` on, if they need no request; else nothing."""
+        have, count = self._tree.kept.get(self._key, at, n)
+        return have if count == n else b""
+
     def later(self, at: int, n: int) -> Future[bytes]:
         """One request for `n` bytes from `at` on, under way."""
         if at + n > self._entry.size:

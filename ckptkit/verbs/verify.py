@@ -97,9 +97,9 @@ def verify(
     if (against is not None or engines) and level in ("bits", "values"):
         raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
     if len(engines) > 2 or any(e not in ENGINES for e in engines):
-        raise UsageError(
-            f"--engines {','.join(engines)}: expected one or two of {' and '.join(ENGINES)}", hint="such as --engines torch,keras"
-        )
+        odd = next((e for e in engines if e not in ENGINES), "")
+        hint = one_of(odd, ENGINES) if odd else "such as --engines torch,keras"
+        raise UsageError(f"--engines {','.join(engines)}: expected one or two of {' and '.join(ENGINES)}", hint=hint)
     reading = reading.but(**words)
     other = reading._replace(config=config_b, container=None, dialect=None, scope=None, drop=()) if reading_b is None else reading_b
     part = reading.part
@@ -143,13 +143,21 @@ def _left_out(pair: Pair) -> tuple[list[str], list[str]]:
     if arch is None or pair.two.architecture is None:  # nobody here knows what a key of theirs means
         said = ", ".join(f"{k} (A {shown(x)}, B {shown(y)})" for k, (x, y) in list(other_keys(pair.one, pair.two).items())[:4])
         out += [f"the configurations of an unknown architecture differ: {said}"] if said else []
-    tied = [s.values.values.get("tied") if s.values is not None else None for s in (pair.one, pair.two)]
+    tied = [_tied(s) for s in (pair.one, pair.two)]
     if None not in tied and tied[0] != tied[1]:
         out.append(f"the configuration of A says that the output is tied: {tied[0]}, that of B: {tied[1]}")
     kinds = [s.checkpoint.classes for s in (pair.one, pair.two)]
     if unlike := sorted(n for n in kinds[0].keys() | kinds[1].keys() if kinds[0].get(n) != kinds[1].get(n)):
         out.append(f"tensors of classes of their own, not the same on both sides: {collapse(unlike, 4)}")
     return out, list(notes)
+
+
+def _tied(s: Subject) -> object:
+    """Whether the configuration says that the output is tied; None where it does not, as a GGUF file's keys, and the tensors show it."""
+    if s.values is None or s.architecture is None:
+        return None
+    form = s.architecture.dialects[s.values.form].config
+    return None if form.whole is not None and "tied" in s.values.assumed else s.values.values.get("tied")
 
 
 def _of_keys(level: Level, unlike: list[str]) -> Level:

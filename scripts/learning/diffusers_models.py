@@ -52,7 +52,6 @@ FIXED = (
     "resnet_time_scale_shift", "resnet_skip_time_act", "class_embed_type", "encoder_hid_dim_type", "encoder_hid_dim",
     "downsample_type", "upsample_type", "timestep_post_act", "time_embedding_act_fn", "conv_in_kernel", "conv_out_kernel",
     "attn_norm_num_groups", "mid_block_type", "mid_block_add_attention", "add_attention", "use_motion_mid_block",
-    "norm_num_groups", "downsample_padding",
 )  # fmt: skip
 
 # words that modules deeper in the library know
@@ -114,6 +113,8 @@ class Builder:
         self.lists: set[str] = set()
         worded = [key for key, value in said.items() if isinstance(value, (str, list, type(None)))]
         self.words = {key: [*words(cls.__module__, key), *WORDS.get(key, ())] for key in worded}
+        every = inspect.signature(cls.__init__).parameters.items()
+        self.words["*optional"] = [k for k, p in every if "None" in str(p.annotation) or "Optional" in str(p.annotation)]
         if isinstance(said.get("down_block_types"), list):
             n = len(said["down_block_types"])
             self.lists = {k for k, v in said.items() if isinstance(v, list) and len(v) == n and k.endswith(("_types", "_out_channels"))}

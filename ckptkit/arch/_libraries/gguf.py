@@ -225,7 +225,8 @@ def gguf(
     loose = {**FREE, **(dict.fromkeys(WINDOWS, ...) if window is not NO_WINDOW else {}), **free}
     if rope is not None:
         every |= {f"{name}.rope.freq_base": may("rope_theta"), **{f"{DERIVED}.{k}": v for k, v in rope_keys().items()}}
-        made |= {f"{name}.{k}": v for k, v in rope_written(dimensions=pairs or dimensions, growth="growth" in rope).items()}
+        growth = 0.1 if "growth" in rope else 1.0 if "log" in rope else 0.0
+        made |= {f"{name}.{k}": v for k, v in rope_written(dimensions=pairs or dimensions, growth=growth).items()}
     if "context_length" in keys:  # it is a size of a table of positions
         made.pop(f"{name}.context_length")
         every.pop(f"{DERIVED}.max_positions")

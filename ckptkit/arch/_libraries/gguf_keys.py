@@ -25,12 +25,13 @@ FLOATS = (
     "attn_logit_softcapping", "final_logit_softcapping", "expert_weights_scale", "clamp_kqv", "max_alibi_bias", "alpha_n", "alpha_p",
     "beta", "eps", "group_norm_epsilon",
 )  # fmt: skip
-FLAGS = ("causal", "use_parallel_residual", "expert_weights_norm", "dt_b_c_rms", "sliding_window_pattern", "finetuned")
+FLAGS = ("causal", "use_parallel_residual", "expert_weights_norm", "dt_b_c_rms", "sliding_window_pattern", "finetuned", "recurrent_layers")
 # what llama.cpp calls an architecture -> (what it is here, transformers' class)
 MODELS: Mapping[str, tuple[str, str]] = {
     "gpt2": ("gpt2", "GPT2LMHeadModel"),
     "t5": ("t5", "T5ForConditionalGeneration"),
     "bert": ("bert", "BertModel"),
+    "modern-bert": ("modernbert", "ModernBertModel"),
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
@@ -81,6 +82,9 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "llama4": ("llama4", "Llama4ForCausalLM"),
     "minicpm3": ("minicpm3", "MiniCPM3ForCausalLM"),
     "mistral3": ("ministral3", "Ministral3ForCausalLM"),
+    "minicpm": ("minicpm", "MiniCPMForCausalLM"),
+    "internlm2": ("internlm2", "InternLM2ForCausalLM"),
+    "jamba": ("jamba", "JambaForCausalLM"),
     "qwen3next": ("qwen3_next", "Qwen3NextForCausalLM"),
     "qwen35": ("qwen3_5", "Qwen3_5ForCausalLM"),
     "qwen35moe": ("qwen3_5_moe", "Qwen3_5MoeForCausalLM"),
@@ -90,6 +94,8 @@ PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4
 BY_HEADS: Mapping[str, tuple[str, str]] = {
     "granitehybrid": ("attention", "mamba")
 }  # what layers are that have heads of keys, and that do not
+DELTA = ("qwen3next", "qwen35", "qwen35moe")  # which have linear attention in the layers that a key lists
+BY_ITSELF = ("mistral3",)  # whose key of YaRN's growth says it as it is
 LARGEST: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}  # layers of the model whose scores are divided by another number
 SIGMOID = 2  # llama.cpp's number of the function that weights experts (expert_gating_func)
 
@@ -158,9 +164,49 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
         out["kv_heads"] = max(each)
         attends, other = BY_HEADS.get(name, ("full_attention", "conv"))
         out["layer_types"] = [attends if n else other for n in each]
+    if isinstance(log := of.get("rope.scaling.yarn_log_multiplier"), float) and log:
+        every = float(f"{log if name in BY_ITSELF else log * 10:.6g}")  # a tenth of it, for reasons of the past
+        out |= {"rope_mscale": 1.0 if name in BY_ITSELF else every, "rope_mscale_all_dim": every}
+    if name == "ernie4_5-moe" and isinstance(dense := of.get("leading_dense_block_count"), int) and isinstance(layers, int):
+        out |= {"moe_layer_start_index": dense, "moe_layer_end_index": layers - 1}
+    rope, key, value = (of.get(k) for k in ("rope.dimension_count", "attention.key_length_mla", "attention.value_length_mla"))
+    key = width if name == "minicpm3" else key
+    if isinstance(rope, int) and isinstance(key, int) and rope < key:  # low-rank attention
+        out |= {"rope": rope, "nope": key - rope, "value_dim": value}
+    if name == "modern-bert" and isinstance(layers, int) and 0 < layers < 4096:
+        step = of.get("attention.sliding_window_pattern", 3)
+        if isinstance(step, int) and step > 0:
+            out["layer_types"] = ["sliding_attention" if i % step else "full_attention" for i in range(layers)]
+    if name == "llama4" and isinstance(layers, int) and 0 < layers < 4096 and of.get("attention.sliding_window") != 0:
+        out["layer_types"] = ["chunked_attention" if (i + 1) % 4 else "full_attention" for i in range(layers)]
+    if name == "minicpm" and isinstance(layers, int) and layers > 0:
+        out |= _scales(of, layers, hidden)
+    if name == "jamba" and isinstance(each, list):
+        having = [i for i, n in enumerate(each) if n]
+        if having:
+            out |= {"attn_layer_offset": having[0], "attn_layer_period": having[1] - having[0] if having[1:] else len(each)}
+    linear, step = of.get("attention.recurrent_layers"), of.get("full_attention_interval", 4)
+    if name in DELTA and isinstance(layers, int) and 0 < layers < 4096 and isinstance(step, int) and step > 0:
+        kinds = linear if isinstance(linear, list) and len(linear) >= layers else [(i + 1) % step != 0 for i in range(layers)]
+        inner, many = of.get("ssm.inner_size"), of.get("ssm.time_step_rank")
+        out["state_dim"] = inner // many if isinstance(inner, int) and isinstance(many, int) and many > 0 else None
+        out["layer_types"] = ["linear_attention" if k else "full_attention" for k in kinds[:layers]]
     if name == "granitehybrid":
         out["position_embedding_type"] = "nope" if of.get("rope.scaling.finetuned") is False else "rope"
     return {k: v for k, v in out.items() if v is not None}
+
+
+def _scales(of: Mapping[str, object], layers: int, hidden: object) -> dict[str, object]:
+    """MiniCPM's scales, which a file has as what they come to; those that its runtime takes where it says none."""
+    out: dict[str, object] = {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256}
+    if isinstance(said := of.get("embedding_scale"), float):
+        out["scale_emb"] = round(said) if said == round(said) else said
+    if isinstance(said := of.get("residual_scale"), float):
+        out["scale_depth"] = float(f"{said * layers**0.5:.6g}")
+    if isinstance(said := of.get("logit_scale"), float) and said and isinstance(hidden, int):
+        base = hidden / said
+        out["dim_model_base"] = round(base) if abs(base - round(base)) < 1e-4 * base else base
+    return out
 
 
 def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> dict[str, object]:

@@ -23,6 +23,7 @@ MLA_NAMES = {A + "query_a": B + "attn_q_a", A + "query_a_norm": B + "attn_q_a_no
 MLA_KEYS: dict[str, str | Key] = {
     **EXPERTS, "attention.q_lora_rank": may("q_rank"), "attention.kv_lora_rank": may("kv_rank"), "attention.head_count_kv": "",
     "attention.key_length": "", "attention.value_length": "",
+    **{f"derived.{k}": may(k) for k in ("rope", "nope", "value_dim", "rope_mscale", "rope_mscale_all_dim")},
 }  # fmt: skip
 
 
@@ -90,12 +91,14 @@ def deepseek2(modules: Mapping[str, Module], gating: int, *, second: bool = Fals
     """The dialect of DeepSeek's kind: llama.cpp calls all of them deepseek2. `gating`: what weights experts; `second`: DeepSeek-V2, whose
     code adds no weights up to one and chooses groups of experts by their best, or none."""
     keys, also = dict(MLA_KEYS), dict(MLA_ALSO)
+    usual: dict[str, object] = {"rope_interleave": True}
     free = dict(MLA_FREE)
     if second:
         keys |= dict.fromkeys(("expert_weights_norm", "expert_group_count", "expert_group_used_count"), "")
         also["expert_weights_norm"] = False
         free |= dict.fromkeys(("normalise_experts", "expert_groups", "groups_per_token"), ...)
+        usual |= {"topk_method": "greedy", "expert_groups": 1, "groups_per_token": 1}  # which a file without groups means
     return gguf(
         "deepseek2", modules, experts="moe_intermediate", implied={"activation": "silu"}, names=MLA_NAMES, rows=MLA, keys=keys,
-        also={**also, "expert_gating_func": gating}, rope=("growth",), free=free, conflicts=latent(second), bare=(OUTPUT,),
+        also={**also, "expert_gating_func": gating}, rope=("growth",), free=free, conflicts=latent(second), bare=(OUTPUT,), defaults=usual,
     )  # fmt: skip

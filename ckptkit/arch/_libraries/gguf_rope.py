@@ -31,9 +31,9 @@ def keys() -> dict[str, str | Key]:
     return {f"rope_{word}": may(f"rope_{word}") for word in WORDS}
 
 
-def written(*, dimensions: bool = True, growth: bool = False, prefix: str = "rope") -> dict[str, Callable[[Values], object]]:
+def written(*, dimensions: bool = True, growth: float = 0.0, prefix: str = "rope") -> dict[str, Callable[[Values], object]]:
     """The keys below an architecture's name that follow from the canonical values. `dimensions`: whether it says how many columns turn;
-    `growth`: whether it says by what YaRN multiplies scores, which its own scale then follows."""
+    `growth`: which part of what YaRN multiplies scores by it says, 0 where it says none of it; its own scale then follows."""
 
     def of(values: Values, word: str) -> Any:
         return values.get(f"{prefix}_{word}")
@@ -54,7 +54,7 @@ def written(*, dimensions: bool = True, growth: bool = False, prefix: str = "rop
         "rope.scaling.yarn_beta_slow": stretched("beta_slow"),
     }
     if growth:
-        out["rope.scaling.yarn_log_multiplier"] = lambda values: 0.1 * m if (m := _all_dim(values)) else None
+        out["rope.scaling.yarn_log_multiplier"] = lambda values: growth * m if (m := _all_dim(values)) else None
         out["rope.scaling.attn_factor"] = lambda values: None if _all_dim(values) else attention_factor(values)
     return out | ({"rope.dimension_count": turned} if dimensions else {})
 
@@ -115,7 +115,7 @@ def attention_factor(values: Values) -> float | None:
 def conflicts(values: Values, able: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What llama.cpp would turn otherwise. `able`: what its code of an architecture can besides: "freqs" and "factors" (tensors of
     factors), "part" of a head, "beta" (YaRN's borders), "alpha" (Hunyuan's base), "mrope", "beta4" (Llama 4's queries), "growth" (of scores
-    with YaRN's factor)."""
+    with YaRN's factor), "log" (the same, as its own number)."""
     kind = str(values.get("rope_type") or "default")
     no = "its code of this architecture reads no factors of frequencies"
     if (kind == "llama3" and "freqs" not in able) or (kind == "longrope" and "factors" not in able):
@@ -126,6 +126,8 @@ def conflicts(values: Values, able: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield "rope_alpha", "it has no key for it"
     if "growth" in able and _all_dim(values) and values.get("rope_mscale") != values.get("rope_mscale_all_dim"):
         yield "rope_mscale", "its code of this architecture takes rope_mscale_all_dim for both"
+    if "log" in able and _all_dim(values) and values.get("rope_mscale") != 1:
+        yield "rope_mscale", "its code of this architecture takes 1"
     if kind == "yarn" and "beta" not in able:
         for word, usual in (("beta_fast", 32), ("beta_slow", 1)):
             if values.get(f"rope_{word}") not in (None, usual):
