@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +32,10 @@ from ckptkit.verbs.inspect import inspect
 from ckptkit.verbs.lock import lock
 from ckptkit.verbs.validate import validate
 
+RUNS = (
+    "dcp_llama_tp2d", "deepspeed_llama_z2", "deepspeed_llama_z3", "megatron_legacy_llama_tp2pp2", "megatron_torch_dist_llama_tp2pp2",
+    "meta_llama_tp2", "orbax",
+)  # fmt: skip
 SHARDS, TENSORS = 30, 700
 SLOW = 0.15  # seconds that each request of a budget takes: what goes out together is then under way together
 
@@ -63,6 +68,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     convert(source, base / "tf", to="google")
     for name in ("flax", "npz", "hdf5"):
         convert(source, base / name, container=name)
+    for case in RUNS[:-1]:
+        shutil.copytree(oracles.FIXTURES / "forms" / case, base / case, symlinks=True)
+    convert(oracles.FIXTURES / "forms" / "llama_whole", base / RUNS[-1], to="flax", container="orbax")
     return base
 
 
@@ -85,9 +93,10 @@ def _quiet(request: pytest.FixtureRequest) -> Iterator[None]:
         trees.forget()
 
 
-@pytest.mark.parametrize("form", ["safetensors", "shards", "torch", "tf", "flax", "npz", "hdf5"])
+@pytest.mark.parametrize("form", ["safetensors", "shards", "torch", "tf", "flax", "npz", "hdf5", *RUNS])
 def test_what_is_said_of_an_address_is_what_is_said_of_the_files(models: Path, bucket: Store, form: str) -> None:
-    here, there = str(models / form), f"s3://{servers.BUCKET}/{form}"
+    below = "/checkpoint" if (models / form / "checkpoint").is_dir() else ""
+    here, there = str(models / form) + below, f"s3://{servers.BUCKET}/{form}{below}"
     a, b = inspect(here), inspect(there)
     assert [t.name for t in a.tensors] == [t.name for t in b.tensors] and a.sizes == b.sizes
     assert [(os.path.basename(f), n) for f, n in a.files] == [(f.rpartition("/")[2], n) for f, n in b.files]
@@ -339,6 +348,8 @@ def test_containers_ask_the_store_and_never_the_system() -> None:
                 said = f"os.path.{node.attr}"
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open" and "open" not in opens:
                 said = "open()"
+            elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Name) and node.value.id == "open":
+                said = "open under another name"
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 said = next((n for n in names if n in ("mmap", "pathlib", "io", "shutil", "glob")), "")

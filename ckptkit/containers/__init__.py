@@ -25,7 +25,7 @@ from ._interface import (
     Slot,
     drop_explained,
 )
-from ._shard_names import LOST, is_index, shard_of
+from ._shard_names import LOST, is_index, is_ranked, shard_of
 
 __all__ = [
     "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Ranked", "Slot", "below",
@@ -85,7 +85,7 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
 
 def _with_others(checkpoint: Checkpoint) -> Checkpoint:
     """`checkpoint`, with a finding where it is one file whose name says that it is a part of several."""
-    shard = shard_of(os.path.basename(checkpoint.path))
+    shard = shard_of(os.path.basename(checkpoint.path)) if not is_ranked(os.path.basename(checkpoint.path)) else None
     if shard is not None and checkpoint.files == (checkpoint.path,) and shard[3] > 1:
         what = f"is part {shard[2]} of {shard[3]} by its name: the other parts are not looked at"
         hint = "name the index, or the directory, for all of them"

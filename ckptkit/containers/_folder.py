@@ -10,6 +10,7 @@ cache (models--X/snapshots/REVISION) is that revision. Sources: transformers mod
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 
 from .. import store
@@ -20,7 +21,7 @@ from ..support.name_text import natural
 from ._discovery import asked, known
 from ._foreign import foreign_folder, of_file
 from ._interface import Checkpoint, Container, Place
-from ._shard_names import BESIDE, families, is_index, of_index, shard_of, whole_file
+from ._shard_names import BESIDE, families, is_index, is_ranked, of_index, shard_of, whole_file
 from ._sharding import read_index
 
 RULE = "folder"
@@ -151,7 +152,7 @@ def others_in(folder: str, names: Sequence[str]) -> list[str]:
     indexed = {n for fs in indexes.values() for f in fs for n in f.names}
     out = dict.fromkeys(indexes)
     for n in names[:ENTRIES]:
-        if n in indexed or n.startswith(BESIDE) or is_index(n):
+        if n in indexed or n.startswith(BESIDE) or is_index(n) or is_ranked(n):
             continue
         if n in sets:
             out[sets[n].index_name] = None
@@ -187,12 +188,29 @@ def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
     if "saved_model.pb" not in names and (not found or found[0].path != folder):  # else what is in the folder are its parts
         for n in sorted(names, key=natural):
             path = os.path.join(folder, n)
-            part = n.startswith("ocdbt.process_") and "manifest.ocdbt" in names  # what one process wrote of a store
-            if not n.startswith(".") and n != "blobs" and not part and store.is_folder(path) and not store.is_link(path):
+            if n.startswith(".") or n == "blobs" or _is_part(path, n, names, found):
+                continue
+            if store.is_folder(path) and not store.is_link(path):
                 lower += _walk(path, depth + 1, budget)
     if not (lower and found and found[0].rank >= WEAK):
         yield from own
     yield from lower
+
+
+def _parts_of(found: Sequence[Candidate]) -> str:
+    """What the files and folders are called that are parts of the checkpoint of a folder; "" where that is one file."""
+    return getattr(found[0].container, "PARTS", "") if found else ""
+
+
+def _is_part(path: str, name: str, names: Sequence[str], found: Sequence[Candidate]) -> bool:
+    """Whether a folder among others is a part of the checkpoint that they are: what one process wrote of a store, an array of Orbax, what
+    a rank has."""
+    if name.startswith("ocdbt.process_") and "manifest.ocdbt" in names:
+        return True
+    if (parts := _parts_of(found)) and re.fullmatch(parts, name):
+        return True
+    of_orbax = "_METADATA" in names or "checkpoint" in names
+    return of_orbax and any(store.is_file(os.path.join(path, n)) for n in (".zarray", "zarr.json"))
 
 
 def _own(folder: str, names: Sequence[str], found: Sequence[Candidate]) -> Iterator[Place]:
@@ -208,7 +226,10 @@ def _own(folder: str, names: Sequence[str], found: Sequence[Candidate]) -> Itera
             read.add(os.path.basename(f.path))
             yield Place(f.path)
     tf = {n for n in names if n.endswith(".index")}  # a folder's state file names the one that is read
+    parts = _parts_of(found)
     for n in others_in(folder, names):
+        if parts and re.fullmatch(parts, n):
+            continue
         if n not in read and not (n in tf and len(best) == 1 and best[0].path.endswith(n)):
             yield Place(os.path.join(folder, n))
 
