@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 import ckptkit
 from ckptkit.errors import CheckpointError
 from ckptkit.verbs import spread
+from ckptkit.verbs.digest import digest_some
 
 BERT = oracles.made("bert-hf")
 
@@ -63,4 +64,4 @@ def test_a_checkpoint_that_was_replaced_meanwhile_is_an_error(tmp_path: Path) ->
         same = spread.same_as(subject, str(tmp_path), spread.Reading())
     save_file({"w": np.zeros((10, 10), np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="has changed since it was opened"):
-        spread.digest_some(same, ("w",))
+        digest_some(same, ("w",))

@@ -60,7 +60,8 @@ def command(
             else:
                 from ..support.progress import Watch
                 from ..verbs.diff import Tolerance
-                from ..verbs.spread import diff_on, same_as
+                from ..verbs.diff_spread import diff_on
+                from ..verbs.spread import same_as
 
                 same = same_as(x, a, reading), same_as(y, b, reading_b)
                 d = diff_on(on, x, y, same, Tolerance(atol, rtol), metadata, Watch(progress))

@@ -129,8 +129,8 @@ def inspect(
 
     `include` and `exclude` are globs on stored or canonical names and select the rows of `tensors`, nothing else;
     `stats` reads the weights of the selected tensors (an `Asked` says how: sampled, with progress); `memory` estimates what using the
-    model takes; `on`: whose workers read the weights ("local:4", "ray", ...). `reading`, or its fields as keywords (config, container, architecture, dialect,
-    part, given), overrule what would be found.
+    model takes; `on`: whose workers read the weights ("local:4", "ray", ...). `reading`, or its fields as keywords (config, container,
+    architecture, dialect, part, given), overrule what would be found.
     """
     from ..support.collector import paused
 

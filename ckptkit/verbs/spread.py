@@ -1,12 +1,12 @@
 """Reading weights on an engine: each worker opens the same checkpoint and looks at some of its tensors or parameters.
 
-Policy: what travels is the place, how it is read, and names; what comes back is the outcome for each. A worker holds the files' stamps against
-those that this process saw, so that no two look at different checkpoints.
+Policy: what travels is the place, how it is read, and names; what comes back is the outcome for each. A worker holds the files' stamps
+against those that this process saw, so that no two look at different checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from .. import store
@@ -19,7 +19,6 @@ from ..graph.reading import Reading
 if TYPE_CHECKING:
     from ..scan.survey import Scan
     from ..support.progress import Watch
-    from .diff import Change, Diff, Tolerance
 
 PIECE = 64 << 20  # bytes that a worker is given at once
 
@@ -51,14 +50,14 @@ def opened(same: Same) -> Subject:
         if known == same:
             return subject
     subject = examine(same.path, same.reading)
-    _hold(same, subject)
+    hold(same, subject)
     for _, old in _held:
         old.close()
     _held[:] = [(same, subject)]
     return subject
 
 
-def _hold(same: Same, subject: Subject) -> None:
+def hold(same: Same, subject: Subject) -> None:
     """Hold the files against those that the driver saw."""
     if _stamps(subject) != same.stamps:
         raise CheckpointError("has changed since it was opened", path=same.path, hint="begin again, once nothing writes to it")
@@ -76,35 +75,6 @@ def pieces(sizes: Iterable[tuple[str, int]]) -> list[tuple[str, ...]]:
             out.append(tuple(group))
             group, held = [], 0
     return [*out, tuple(group)] if group else out
-
-
-# --- digests -------------------------------------------------------------------------------------------------------
-
-
-def digests_on(on: str, same: Same, sizes: Sequence[tuple[str, int]], watch: Watch) -> dict[str, str]:
-    """The digests of these parameters (name, bytes)."""
-    found: dict[str, str] = {}
-    size = dict(sizes)
-    with engine(on) as workers:
-        for some in workers(partial(digest_some, same), pieces(sizes)):
-            found.update(some)
-            watch(sum(size[n] for n in some))
-    return found
-
-
-def digest_some(same: Same, names: tuple[str, ...]) -> dict[str, str]:
-    """Digest some parameters. Called in the worker."""
-    from ..comparison.canonical_stream import Canon, items_of
-    from .digest import parameter_digest
-
-    subject = opened(same)
-    sizes = subject.sizes()
-    items = {i.name: i for i in items_of(subject, sizes)}
-    canon = Canon(subject, sizes)
-    try:
-        return {n: parameter_digest(canon, items[n], subject.checkpoint.classes.get(items[n].stored, "")) for n in names}
-    finally:
-        canon.close()
 
 
 # --- values and statistics -----------------------------------------------------------------------------------------
@@ -136,39 +106,3 @@ def scan_some(same: Same, values: frozenset[str], statistics: frozenset[str], na
     checkpoint = opened(same).checkpoint
     asked = Asked(statistics=[n for n in names if n in statistics], jobs=1)
     return names, survey(checkpoint, [n for n in names if n in values], asked, checks=False)
-
-
-# --- differences ---------------------------------------------------------------------------------------------------
-
-
-def diff_on(on: str, x: Subject, y: Subject, same: tuple[Same, Same], tolerance: Tolerance, metadata: bool, watch: Watch) -> Diff:
-    """The outcome of `diff` of two open checkpoints, whose values an engine compares."""
-    from ..comparison.sides import sides_of
-    from .diff import diff_of
-
-    sides = sides_of(x, y)
-    size = {n: sides.left[n].spec.nbytes for n in sides.both}
-    watch.total = sum(size.values())
-    known = {}
-    with engine(on) as workers:
-        for changes in workers(partial(compare_some, same, tolerance), pieces(size.items())):
-            known.update({c.name: c for c in changes})
-            watch(sum(size[c.name] for c in changes))
-    return diff_of(x, y, tolerance, metadata, None, watch, known)
-
-
-_pairs: list[tuple[tuple[Same, Same], tuple[Subject, Subject]]] = []
-
-
-def compare_some(same: tuple[Same, Same], tolerance: Tolerance, names: tuple[str, ...]) -> list[Change]:
-    """Compare some parameters. Called in the worker."""
-    from ..graph.examine_two import examine_two
-    from .diff import compared
-
-    if not _pairs or _pairs[0][0] != same:
-        a, b = same
-        both = examine_two(a.path, b.path, a.reading, b.reading)
-        for side, subject in zip(same, both, strict=True):
-            _hold(side, subject)
-        _pairs[:] = [(same, both)]
-    return compared(*_pairs[0][1], tolerance, names)
