@@ -134,7 +134,7 @@ class Browser(App[None]):
         self.set_timer(0.3, self._look)  # the tree is drawn first
         if not self.is_headless:
             for number in self.ending:  # asyncio would take what a handler of Python's raises for the failure of a callback
-                asyncio.get_running_loop().add_signal_handler(number, self._end, number)
+                asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
             self.set_interval(2, self._see_terminal)
         if len(self.sides) == 2:
             self._compare()
@@ -429,7 +429,7 @@ class Browser(App[None]):
                 options.append(Option(Text(fitted(f"{side}{key:<13} {printable(value, 600)}", width))))
         self.push_screen(Listed("facts" if options else "facts: still looking", options))
 
-    def _end(self, number: int) -> None:
+    def _signalled(self, number: int) -> None:
         """A signal says to end."""
         self.ended = number
         self.action_leave()
@@ -441,7 +441,7 @@ class Browser(App[None]):
         try:
             termios.tcgetattr(sys.__stdin__.fileno())  # type: ignore[union-attr]
         except (termios.error, OSError, ValueError, AttributeError):
-            self._end(signal.SIGHUP)
+            self._signalled(signal.SIGHUP)
 
     def action_leave(self) -> None:
         self.workers.cancel_all()

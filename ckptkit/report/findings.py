@@ -35,8 +35,9 @@ def show_findings(findings: Iterable[object]) -> str:
 
     lines = []
     most = terminal.width()
-    for f in findings:
-        assert isinstance(f, Finding)
+    every = [f for f in findings if isinstance(f, Finding)]
+    widest = max((len(f.rule) for f in every), default=0)
+    for f in every:
         text = printable(f.message, 2000)
         if f.where and f.where not in f.message:
             text = f"{printable(f.where)}: {text}"
@@ -44,7 +45,7 @@ def show_findings(findings: Iterable[object]) -> str:
             text = f"{stopped(text)} Hint: {stopped(printable(f.hint))}"
         if f.basis != "confirmed":
             text += f" ({f.basis})"
-        head = f"{f.severity:<8} {f.rule:<12} "
+        head = f"{f.severity:<8} {f.rule:<{max(12, widest)}} "
         room = _LINE if most is None else max(24, min(_LINE, most - len(head)))
         first, *rest = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
         lines.append(coloured(head, f.severity) + first)

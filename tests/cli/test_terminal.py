@@ -210,6 +210,17 @@ def test_a_word_that_is_expected_and_is_none_is_told_what_was_meant() -> None:
     assert "did you mean" not in plain("validate", BERT, "--no-integrity", "--expect", "architecture=roberta").stdout
 
 
+def test_findings_stand_under_one_another(tmp_path: Path) -> None:
+    """Also where the name of a rule is a long one."""
+    shutil.copytree(BERT, tmp_path / "m")
+    (tmp_path / "m" / "generation_config.json").write_text('{"eos_token_id": 5000}')
+    (tmp_path / "m" / "tokenizer_config.json").write_text('{"model_max_length": 5000}')
+    lines = plain("validate", tmp_path / "m", "--no-integrity").stdout.splitlines()[1:]
+    assert {line[:24].split()[1] for line in lines if line[0] != " "} == {"special-tokens", "tokenizer"}
+    assert {len(line) - len(line.lstrip()) for line in lines if line[0] == " "} == {24}
+    assert all(line[23] == " " and line[24] != " " for line in lines)
+
+
 def test_keep_without_quantize_is_a_mistake() -> None:
     done = plain("convert", BERT, "/nonexistent/out", "--to", "hf", "--keep", "*pooler*")
     assert done.returncode == 2 and "Hint: --quantize NAME" in done.stderr
