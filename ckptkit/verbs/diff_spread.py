@@ -12,7 +12,6 @@ from ..support.progress import Watch
 from . import spread
 from .diff import Change, Diff, Tolerance, compared, diff_of
 
-
 Two = tuple[spread.Same, spread.Same]
 
 
