@@ -82,6 +82,17 @@ class CheckpointError(Exception):
         hint = f"{stop} Hint: {self.hint}" if self.hint else ""
         return f"{where}{self.message}{hint}"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Made again without `__init__`, which takes other arguments in some of the family."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[CheckpointError], args: tuple[object, ...], state: dict[str, object]) -> CheckpointError:
+    """An error as it was pickled."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class NotFoundError(CheckpointError):
     """There is no such file, or no checkpoint in that directory."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import parse_qs, unquote, urlparse
 
 from servers import Handler, environment, running, span_of
 
@@ -96,7 +96,7 @@ def handler(hub: Hub, token: str) -> type[Handler]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             path = unquote(urlparse(self.path).path)
             hub.asked.append(f"POST {path}")
-            made = re.match(r"/api/models/owner/([^/]+)/(preupload|commit)/([^/]+)$", path)
+            made = re.match(r"/api/models/owner/([^/]+)/(preupload|commit|paths-info)/([^/]+)$", path)
             if token and self.headers.get("Authorization") != f"Bearer {token}":
                 self.json(403, {})
             elif path.endswith("/info/lfs/objects/batch"):
@@ -108,6 +108,10 @@ def handler(hub: Hub, token: str) -> type[Handler]:
                 self.json(200, {"objects": todo, "transfer": "basic"})
             elif made is None or not (hub.folder / made[1]).is_dir():
                 self.json(404, {})
+            elif made[2] == "paths-info":
+                form = parse_qs(body.decode())
+                paths = set(form.get("paths", []) or json.loads(body).get("paths", []))
+                self.json(200, [d for d in described(hub.files(made[1], hub.head(made[1]))) if d["path"] in paths])
             elif made[2] == "preupload":
                 now = hub.files(made[1], hub.head(made[1]))
                 answers = []

@@ -101,13 +101,15 @@ def environment(**values: str) -> Iterator[None]:
     """Variables of the environment for a while, and no tree, client or listing of before."""
     from ckptkit.store import parts, trees
 
+    values = {"CKPTKIT_CACHE": "0", **values}  # what this user's cache holds is no matter of a test
     old = {k: os.environ.get(k) for k in values}
-    os.environ.update(values)
     trees.forget()
+    os.environ.update(values)
     parts._clients.clear()
     try:
         yield
     finally:
+        trees.forget()
         for k, v in old.items():
             if v is None:
                 os.environ.pop(k, None)

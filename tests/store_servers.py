@@ -78,8 +78,8 @@ def process(command: list[str], port: int, folder: Path, patience: float = 60) -
 
 
 @contextmanager
-def seaweedfs(folder: Path, hook: servers.Hook | None = None) -> Iterator[list[servers.Request]]:
-    """SeaweedFS' S3 with an empty bucket, reached through a proxy; `s3://BUCKET/...` is there meanwhile."""
+def seaweedfs(folder: Path, hook: servers.Hook | None = None, *, proxy: bool = True) -> Iterator[list[servers.Request]]:
+    """SeaweedFS' S3 with an empty bucket, reached through a proxy or at once; `s3://BUCKET/...` is there meanwhile."""
     import boto3
 
     ports = {n: free_port() for n in ("master.port", "volume.port", "filer.port", "s3.port")}
@@ -100,7 +100,9 @@ def seaweedfs(folder: Path, hook: servers.Hook | None = None) -> Iterator[list[s
                     raise
                 time.sleep(1)
         words = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
-        with servers.counting(direct, hook) as (address, requests), servers.environment(AWS_ENDPOINT_URL=address, **words):
+        with ExitStack() as stack:
+            address, requests = stack.enter_context(servers.counting(direct, hook))
+            stack.enter_context(servers.environment(AWS_ENDPOINT_URL=address if proxy else direct, **words))
             yield requests
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import shutil
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from terminals import on_terminal
 from textual.pilot import Pilot
@@ -404,3 +406,30 @@ def test_in_a_terminal_it_starts_and_is_left_with_q() -> None:
     os.close(fd)
     assert asked and os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert out.rstrip().endswith(b"\x1b[?1049l") or b"\x1b[?1049l" in out[-400:]  # the screen as it was before
+
+
+PACKED = ("quant_bnb_nf4", "quant_ct_int8_zeros", "quant_fp8_block", "quant_gptq_v1", "quant_hqq", "quant_torchao_int8")
+
+
+@pytest.mark.parametrize("case", PACKED)
+def test_a_packed_weight_has_the_figures_of_its_decoded_values_and_its_parts_their_own(case: str) -> None:
+    folder = oracles.FIXTURES / "forms" / case
+    decoded = dict(np.load(folder / "expected.npz").items())
+
+    def figure(text: str, word: str) -> str:
+        found = re.search(rf"{word} +(\S+)", text)
+        assert found is not None, text
+        return found[1]
+
+    async def script(app: Browser, pilot: Pilot[None]) -> None:
+        for node in app.root.below():
+            app.go_to(node)
+            await settled(app, pilot)
+            (row,) = node.rows
+            assert row is not None and "no figures" not in shown(app)
+            assert ("figures of the decoded values" in shown(app)) == (row.role != "packing")
+            with safe_open(folder / "model.safetensors", "numpy") as stored:
+                values = stored.get_tensor(row.name) if row.role == "packing" else decoded[row.name]
+            assert float(figure(shown(app), "maximum").replace(",", "")) == pytest.approx(float(values.max()), rel=6e-3)
+
+    driven(script, folder)

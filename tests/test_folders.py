@@ -255,6 +255,18 @@ def test_recursive_is_as_bad_as_the_worst(tmp_path: Path) -> None:
     assert run("validate", "--recursive", tmp_path / "nothing")[0] == 2
 
 
+def test_what_is_looked_at_in_the_same_run_is_not_said_to_be_left_out(tmp_path: Path) -> None:
+    shutil.copytree(HF, tmp_path / "runs")
+    for name in ("other.safetensors", "third.safetensors", "pytorch_model.safetensors"):
+        shutil.copyfile(HF / "model.safetensors", tmp_path / "runs" / name)
+    alone = run("validate", tmp_path / "runs")[1]
+    assert "other.safetensors, third.safetensors are other checkpoints" in alone and "pytorch_model.safetensors lies there too" in alone
+    code, every = run("validate", "--recursive", tmp_path)
+    assert code == 0 and every.count("BERT (hf, safetensors)") == 4 and "not looked at" not in every
+    some = run("validate", tmp_path / "runs", tmp_path / "runs" / "other.safetensors")[1]
+    assert "third.safetensors is another checkpoint" in some and "pytorch_model.safetensors lies there too" in some
+
+
 def test_results_alone_are_what_they_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "results.npz", loss=np.zeros(3))
     assert reads(tmp_path, {"loss": np.zeros(3)})

@@ -107,3 +107,32 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert all(np.array_equal(a, held[n]) for n, a in again.items()) and len(again) == 3 + 13 * LAYERS
     said = json.loads((tmp_path / "again" / "config.json").read_text())
     assert {k: said[k] for k in CONFIG} == CONFIG
+
+
+def test_packed_experts_move_bit_for_bit_both_ways(tmp_path: Path) -> None:
+    held = original(tmp_path / "original")
+    ckptkit.convert(tmp_path / "original", tmp_path / "hf", to="hf")
+    got = load_file(tmp_path / "hf" / "model.safetensors")
+    for i in range(LAYERS):
+        for ours, theirs in (("mlp1_weight", "gate_up_proj"), ("mlp2_weight", "down_proj")):
+            for part in ("blocks", "scales"):
+                np.testing.assert_array_equal(got[f"model.layers.{i}.mlp.experts.{theirs}_{part}"], held[f"block.{i}.mlp.{ours}.{part}"])
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "hf")
+    assert config.quantization_config["quant_method"] == "mxfp4"
+    decoding = transformers.Mxfp4Config(dequantize=True)
+    model = transformers.GptOssForCausalLM.from_pretrained(tmp_path / "hf", dtype=torch.float32, quantization_config=decoding)
+    want = as_transformers(held)
+    assert all(torch.equal(model.state_dict()[n].float(), torch.from_numpy(np.ascontiguousarray(a))) for n, a in want.items())
+    ckptkit.convert(tmp_path / "hf", tmp_path / "again", to="openai")
+    again = load_file(tmp_path / "again" / "model.safetensors")
+    assert len(again) == 3 + 15 * LAYERS and all(np.array_equal(a, held[n]) for n, a in again.items())
+    assert {k: v for k, v in json.loads((tmp_path / "again" / "config.json").read_text()).items() if k in CONFIG} == CONFIG
+    with ckptkit.examine(tmp_path / "original") as a, ckptkit.examine(tmp_path / "hf") as b:
+        assert ckptkit.diff(a, b).different == []
+
+
+def test_packed_experts_are_decoded_into_the_originals_names_too(tmp_path: Path) -> None:
+    held = original(tmp_path / "original")
+    ckptkit.convert(tmp_path / "original", tmp_path / "plain", to="openai", dequantize=True, dtypes=[("*", "F32")])
+    plain = load_file(tmp_path / "plain" / "model.safetensors")
+    assert len(plain) == 3 + 13 * LAYERS and all(np.array_equal(a, held[n]) for n, a in plain.items())

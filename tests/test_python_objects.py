@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import ckptkit
-from ckptkit.errors import CheckpointError, UnknownNameError, UsageError
+from ckptkit.errors import CheckpointError, FindingsError, UnknownNameError, UsageError
+from ckptkit.verbs.listing import list_folder
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 MODEL = FIXTURES / "made" / "roberta-large-shaped"
+ADAPTED = FIXTURES / "adapters" / "rslora"
 TORCH = FIXTURES / "golden" / "hf_bert" / "bin_zip"
 WORD = "roberta.embeddings.word_embeddings.weight"
 
@@ -84,6 +86,11 @@ def results(tmp_path: Path) -> dict[str, Any]:
         "convert": ckptkit.convert(MODEL, tmp_path / "out", to="fairseq"),
         "fix": ckptkit.fix(MODEL, tmp_path / "fixed"),
         "learned": ckptkit.inspect(FIXTURES / "golden" / "hf_bert" / "safetensors"),
+        "verify": ckptkit.verify(MODEL, MODEL, level="values"),
+        "merge": ckptkit.merge(ADAPTED / "base", ADAPTED / "adapter", tmp_path / "merged", dtype="bfloat16", max_shard_size="5GB"),
+        "split": ckptkit.split(FIXTURES / "faults" / "peft" / "unmerged", tmp_path / "base", tmp_path / "adapter", alpha=8),
+        "folder": list_folder(FIXTURES / "faults" / "peft"),
+        "packed": ckptkit.inspect(FIXTURES / "forms" / "quant_gptq_v1", stats=True, memory=True),
     }
 
 
@@ -91,7 +98,8 @@ def test_results_pickle_and_are_short(tmp_path: Path) -> None:
     made = results(tmp_path)
     for name, r in made.items():
         assert len(repr(r)) < 300 and "\n" not in repr(r), name
-        assert str(r) != repr(r) and str(r).strip(), name
+        assert str(r) != repr(r) and str(r).strip() and r._repr_html_(), name
+        assert str(pickle.loads(pickle.dumps(r))) == str(r), name
     (tmp_path / "all.pickle").write_bytes(pickle.dumps(made))
     code = (
         "import pickle, sys; r = pickle.load(open(sys.argv[1], 'rb'));"
@@ -105,6 +113,34 @@ def test_results_pickle_and_are_short(tmp_path: Path) -> None:
         len(made["convert"].ledger["target"]["tensors"]), True,
     ]  # fmt: skip
     assert done.stdout.split() == list(map(str, expected)), done.stderr
+
+
+def test_figures_show_themselves_and_pickle() -> None:
+    m = ckptkit.measure(MODEL)
+    assert pickle.loads(pickle.dumps(m)) == m and len(repr(m)) < 300 and m.tensors[0].name in m._repr_html_()
+
+
+def test_errors_pickle_with_their_hints() -> None:
+    """All of the family, whatever each takes: a pool of processes pickles what its workers raise."""
+    kinds, todo = [], [CheckpointError]
+    while todo:
+        kinds.append(todo.pop())
+        todo += kinds[-1].__subclasses__()
+    assert len(kinds) > 10 and FindingsError in kinds
+    finding = ckptkit.Finding("error", "nan", "x", "is NaN")
+    for kind in kinds:
+        error = kind("wrong", *((finding,),) * issubclass(kind, FindingsError), path="a", hint="mend it")
+        back = pickle.loads(pickle.dumps(error))
+        assert (str(back), back.hint, back.kind, back.exit_code) == (str(error), error.hint, error.kind, error.exit_code)
+        assert getattr(back, "findings", ()) == getattr(error, "findings", ())
+
+
+def test_a_tensor_comes_back_with_its_facts_of_a_closed_checkpoint() -> None:
+    with ckptkit.open(MODEL) as ck:
+        t = pickle.loads(pickle.dumps(ck[WORD]))
+        assert (t.name, t.shape, t.dtype) == (WORD, ck[WORD].shape, ck[WORD].dtype)
+    with pytest.raises(CheckpointError, match="closed"):
+        t.numpy()
 
 
 def test_str_is_what_the_terminal_shows() -> None:
@@ -143,6 +179,10 @@ def test_arguments_as_people_write_them(tmp_path: Path) -> None:
         ckptkit.convert(MODEL, tmp_path / "x", container="safetensors", dtype="bflot16")
     with pytest.raises(UsageError, match="not a size"):
         ckptkit.convert(MODEL, tmp_path / "x", container="safetensors", max_shard_size="five")
+    with pytest.raises(UsageError, match="did you mean 'bfloat16'"):
+        ckptkit.merge(ADAPTED / "base", ADAPTED / "adapter", tmp_path / "x", dtype="bflot16")
+    with pytest.raises(TypeError, match="there is no keyword 'dtpye'"):
+        ckptkit.merge(ADAPTED / "base", ADAPTED / "adapter", tmp_path / "x", dtpye="bfloat16")  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="pairs"):
         ckptkit.convert(MODEL, tmp_path / "x", container="safetensors", dtypes=["bfloat16"])  # type: ignore[list-item]
 

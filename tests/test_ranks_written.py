@@ -175,6 +175,35 @@ def test_experts_go_there_and_back(words: dict[str, Any], tmp_path: Path) -> Non
         np.testing.assert_array_equal(have[name], a, err_msg=name)
 
 
+def test_experts_that_torch_dist_keeps_apart_and_norms_of_local_layers_are_read(tmp_path: Path) -> None:
+    """What Megatron's local layers and `singleton_local_shards` call them."""
+    import torch.distributed.checkpoint as dcp
+
+    hf = experts()
+    (tmp_path / "m").mkdir()
+    save_file(hf, tmp_path / "m" / "model.safetensors")
+    given = {
+        "heads": 4, "kv_heads": 2, "head_dim": 4, "experts_per_token": 2, "norm_eps": 1e-5, "activation": "silu", "rope_theta": 1e6,
+        "tied": False, "max_positions": 64, "initializer_range": 0.02,
+    }  # fmt: skip
+    ckptkit.convert(tmp_path / "m", tmp_path / "c", to="megatron", container="dcp", architecture="mixtral", given=given)
+    said = dcp.FileSystemReader(tmp_path / "c").read_metadata().state_dict_metadata
+    held = {n: torch.zeros(m.size) for n, m in said.items() if hasattr(m, "size")}
+    dcp.load(held, checkpoint_id=tmp_path / "c", no_dist=True)
+    held["decoder.layers.mlp.linear_fc1.layer_norm_weight"] = held.pop("decoder.layers.pre_mlp_layernorm.weight")
+    for n in [n for n in held if ".experts.experts." in n]:
+        whole = held.pop(n)
+        held |= {n.replace("experts.experts.", f"experts.experts.{e}."): whole[:, e].clone() for e in range(3)}
+    dcp.save(held, checkpoint_id=tmp_path / "d", no_dist=True)
+    for beside in ("common.pt", "metadata.json"):
+        (tmp_path / "d" / beside).write_bytes((tmp_path / "c" / beside).read_bytes())
+    ckptkit.convert(tmp_path / "d", tmp_path / "back", to="hf", architecture="mixtral", given=given)
+    have = load_file(tmp_path / "back" / "model.safetensors")
+    assert have.keys() == hf.keys()
+    for name, a in hf.items():
+        np.testing.assert_array_equal(have[name], a, err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

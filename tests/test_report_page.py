@@ -223,6 +223,22 @@ def test_the_table_sorts_by_every_column(page: Page) -> None:
     assert ".3." in page.run(names)[0]
 
 
+def test_the_tables_fit_the_page_and_layers_follow_their_numbers(damaged: Path, tmp_path: Path) -> None:
+    fits = "(e => e.scrollWidth <= e.clientWidth)(document.getElementById('rows').closest('.scroll'))"
+    with Page(browser(), width=1200, height=900) as p:
+        p.open(damaged)
+        assert p.run(fits)
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+        x = {f"layer.{k}.weight": np.full((4, 4), k + (side == "b"), "f4") for k in range(12)}
+        save_file(x, tmp_path / side / "model.safetensors")
+    report(tmp_path / "a", tmp_path / "b", "-o", tmp_path / "change.html")
+    names = "[...document.querySelectorAll('#rows tbody tr')].map(r => r.querySelector('.open').textContent)"
+    with Page(browser(), width=1200, height=900) as p:
+        p.open(tmp_path / "change.html")
+        assert p.run(names) == [f"layer.{k}.weight" for k in range(12)] and p.run(fits)
+
+
 def test_light_and_dark_and_paper(damaged: Path) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
     with Page(browser()) as light, Page(browser(), dark=True) as dark:

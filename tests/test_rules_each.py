@@ -417,6 +417,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "template": (bert(files={"chat_template.jinja": "{% if a %}"}), bert(files={"chat_template.jinja": "{% if a %}{% endif %}"})),
     "special-tokens": tuple(bert(files={"generation_config.json": f'{{"eos_token_id": {n}}}'}) for n in (101, 100)),
     "tokenizer": tuple(bert(files={"tokenizer_config.json": f'{{"model_max_length": {n}}}'}) for n in (4096, 8)),
+    "card": tuple(bert(files={"README.md": f"---\nlicense: other\n{more}---\n# m\n"}) for more in ("", "license_name: own\n")),
     "zero": (bert(put(Q, np.zeros_like)), bert(put(LAYER + "1.attention.self.query.bias", np.zeros_like))),
     "against": (lambda folder: bert(drop("1.output.dense.bias"))(folder)._replace(against="transformers"), bert()),
     "twin": (at(damaged("a layer copied over another")), at(sound)),

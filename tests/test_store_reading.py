@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ import servers
 
 from ckptkit.containers import open_checkpoint
 from ckptkit.errors import CheckpointError
-from ckptkit.store import remote, trees
+from ckptkit.store import header_cache, remote, trees
 from ckptkit.verbs.convert import convert
 from ckptkit.verbs.diff import diff
 from ckptkit.verbs.digest import digest
@@ -31,6 +32,10 @@ from ckptkit.verbs.inspect import inspect
 from ckptkit.verbs.lock import lock
 from ckptkit.verbs.validate import validate
 
+RUNS = (
+    "dcp_llama_tp2d", "deepspeed_llama_z2", "deepspeed_llama_z3", "megatron_legacy_llama_tp2pp2", "megatron_torch_dist_llama_tp2pp2",
+    "meta_llama_tp2", "orbax",
+)  # fmt: skip
 SHARDS, TENSORS = 30, 700
 SLOW = 0.15  # seconds that each request of a budget takes: what goes out together is then under way together
 
@@ -63,6 +68,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     convert(source, base / "tf", to="google")
     for name in ("flax", "npz", "hdf5"):
         convert(source, base / name, container=name)
+    for case in RUNS[:-1]:
+        shutil.copytree(oracles.FIXTURES / "forms" / case, base / case, symlinks=True)
+    convert(oracles.FIXTURES / "forms" / "llama_whole", base / RUNS[-1], to="flax", container="orbax")
     return base
 
 
@@ -85,9 +93,10 @@ def _quiet(request: pytest.FixtureRequest) -> Iterator[None]:
         trees.forget()
 
 
-@pytest.mark.parametrize("form", ["safetensors", "shards", "torch", "tf", "flax", "npz", "hdf5"])
+@pytest.mark.parametrize("form", ["safetensors", "shards", "torch", "tf", "flax", "npz", "hdf5", *RUNS])
 def test_what_is_said_of_an_address_is_what_is_said_of_the_files(models: Path, bucket: Store, form: str) -> None:
-    here, there = str(models / form), f"s3://{servers.BUCKET}/{form}"
+    below = "/checkpoint" if (models / form / "checkpoint").is_dir() else ""
+    here, there = str(models / form) + below, f"s3://{servers.BUCKET}/{form}{below}"
     a, b = inspect(here), inspect(there)
     assert [t.name for t in a.tensors] == [t.name for t in b.tensors] and a.sizes == b.sizes
     assert [(os.path.basename(f), n) for f, n in a.files] == [(f.rpartition("/")[2], n) for f, n in b.files]
@@ -189,6 +198,46 @@ def test_an_h5_file_is_read_where_its_headers_are(tmp_path: Path, bucket: Store)
         assert len(c) == 20
         assert sum(r.sent for r in bucket.requests) <= 0.01 * (tmp_path / "h" / "m.h5").stat().st_size
         assert c.array("layer_7/kernel:0")[999, 699] == 7
+
+
+def test_headers_are_kept_by_tag_for_the_next_command_and_no_longer_than_that(
+    models: Path, tmp_path: Path, bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = servers.fill(models / "shards", "kept")
+    names = [t.name for t in inspect(models / "shards").tensors]
+    with servers.environment(CKPTKIT_CACHE=str(tmp_path / "cache")):
+        bucket.count()
+        inspect(url)
+        first = len(bucket.requests)
+        bucket.count()
+        assert [t.name for t in inspect(url).tensors] == names
+        assert first > len(bucket.requests) and not [r for r in bucket.requests if r.name.endswith(".safetensors")]
+        kept = list((tmp_path / "cache" / "headers").iterdir())
+        assert kept and all(f.stat().st_mode & 0o77 == 0 for f in kept)
+        for f in kept:  # what is damaged is as if it were not there
+            f.write_bytes(f.read_bytes()[:-1] + b"?")
+        bucket.count()
+        assert [t.name for t in inspect(url).tensors] == names and len(bucket.requests) == first
+        trees.forget()
+        other = servers.fill(models / "safetensors" / "model.safetensors", "kept-one") + "/model.safetensors"
+        assert digest(other).whole == digest(models / "safetensors").whole
+        trees.forget()
+        tree, name = trees.tree_of(other)
+        data = (models / "safetensors" / "model.safetensors").read_bytes()
+        tree.put(name, data.replace(b"word_embeddings", b"WORD_embeddings"))
+        trees.forget()
+        assert any("WORD_embeddings" in t.name for t in inspect(other).tensors)
+        monkeypatch.setattr(header_cache, "OF_ALL", 1)
+        bucket.count()
+        inspect(url)
+        trees.forget()
+        assert list((tmp_path / "cache" / "headers").iterdir()) == []
+    with servers.environment(CKPTKIT_CACHE="0"):
+        bucket.count()
+        inspect(url)
+        bucket.count()
+        inspect(url)
+        assert len(bucket.requests) == first
 
 
 def test_local_headers_of_a_zip_are_held_where_the_bytes_are_read(tmp_path: Path, bucket: Store) -> None:
@@ -299,6 +348,8 @@ def test_containers_ask_the_store_and_never_the_system() -> None:
                 said = f"os.path.{node.attr}"
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open" and "open" not in opens:
                 said = "open()"
+            elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Name) and node.value.id == "open":
+                said = "open under another name"
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 said = next((n for n in names if n in ("mmap", "pathlib", "io", "shutil", "glob")), "")

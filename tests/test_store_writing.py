@@ -232,7 +232,7 @@ def seen(target: Path) -> object:
     return values.pop() if len(values) == 1 and not lacks else "MIXED"
 
 
-@pytest.mark.parametrize("form", ["shards", "whole", "torch"])
+@pytest.mark.parametrize("form", ["shards", "whole", "torch", "tf"])
 def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next_finishes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
@@ -240,6 +240,7 @@ def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next
         "shards": {"container": "safetensors", "max_shard_size": 20_000},
         "whole": {"container": "safetensors"},
         "torch": {"container": "torch"},
+        "tf": {"container": "tf"},
     }[form]
     old, new = small(tmp_path / "old", 1.0), small(tmp_path / "new", 2.0)
     honest = tree_at
@@ -269,7 +270,7 @@ def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next
                 except UsageError as e:  # it had finished: what is there is the new
                     assert "exists" in e.message
             assert seen(target) == 2.0
-            shards = {p.name for p in target.iterdir() if p.suffix in (".safetensors", ".bin")}
+            shards = {p.name for p in target.iterdir() if p.is_file() and p.suffix != ".json"}
             assert len(shards) == len([n for n, _ in plan.layout.files if not n.endswith(".json")])  # nothing of the old is left
             left = honest(str(target)).uploads()
             assert not (target / ".ckptkit" / "run.json").exists()

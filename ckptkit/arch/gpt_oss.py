@@ -90,6 +90,11 @@ ORIGINAL = Dialect(
         "unembedding": "lm_head",
     },
     unties=frozenset({"lm_head.weight"}),
+    packed={
+        N + "mlp.mlp1_weight": "*{expert} (intermediate *1) hidden",
+        N + "mlp.mlp2_weight": "*{expert} hidden intermediate",
+    },
+    packing="mxfp4-experts-original",
     config=ConfigForm(
         filename="config.json",
         keys={

@@ -12,6 +12,7 @@ from ckptkit.arch._libraries.decoder_words import may
 from ckptkit.arch._libraries.decoders import ACTIVATIONS, rope
 from ckptkit.arch._libraries.encoders import L
 from ckptkit.arch._libraries.forward import KINDS_OF_ROPE
+from ckptkit.arch._libraries.gguf_others import modern_bert
 from ckptkit.schema import TORCH, Architecture, Class, ConfigForm, Dialect, Files, Key, embedding, linear, norm, when
 
 N = "~layers.{layer}."
@@ -144,5 +145,6 @@ ARCHITECTURE = Architecture(
                 },
             ),
         ),
+        modern_bert(),
     ),
 )  # fmt: skip

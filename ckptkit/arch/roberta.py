@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.transformers import BYTE_PAIRS, DERIVED, HF_KEYS, flax, tf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
@@ -281,6 +282,7 @@ ARCHITECTURE = Architecture(
             classifies=("classification",),
             words=Vocabulary(hub.BYTE_PAIRS, ("<s>", "</s>", "<pad>", "<mask>")),
         ),
+        gguf_others.roberta(NO_RESERVED),
         _fairseq("fairseq_new", "fairseq (query, key, value apart)", FAIRSEQ_ROWS, write_fairseq),
         _fairseq("fairseq_old", "fairseq before 0.9 (fused in_proj)", FAIRSEQ_OLD_ROWS, write_fairseq_old),
     ),

@@ -6,6 +6,9 @@ is called off by a key or by choosing something else. Names from files are never
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
 import threading
 from collections.abc import Sequence
 from typing import ClassVar
@@ -86,9 +89,11 @@ class Browser(App[None]):
         Binding("q", "leave", "Quit"),
     ]
 
-    def __init__(self, sides: Sequence[Side], *, jobs: int | None = None) -> None:
+    def __init__(self, sides: Sequence[Side], *, jobs: int | None = None, ending: Sequence[int] = ()) -> None:
+        """`ending`: the signals that end it; `ended` is the one that did."""
         super().__init__()
-        self.sides, self.jobs = sides, jobs
+        self.sides, self.jobs, self.ending = sides, jobs, ending
+        self.ended: int | None = None
         self.root = tree_of(sides[0].rows) if len(sides) == 1 else tree_of_two(sides[0].rows, sides[1].rows)
         self.known: list[dict[str, Statistics | None]] = [{} for _ in sides]
         self.findings: list[list[Finding] | None] = [None for _ in sides]
@@ -127,6 +132,10 @@ class Browser(App[None]):
         self.set_interval(0.2, self._show_state)
         self.call_after_refresh(self._show)
         self.set_timer(0.3, self._look)  # the tree is drawn first
+        if not self.is_headless:
+            for number in self.ending:  # asyncio would take what a handler of Python's raises for the failure of a callback
+                asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+            self.set_interval(2, self._see_terminal)
         if len(self.sides) == 2:
             self._compare()
 
@@ -264,9 +273,11 @@ class Browser(App[None]):
         worker = get_current_worker()
         try:
             for k, s in enumerate(self.sides):
+                wanted = {*names[k]}
                 with self._reading:
-                    there = [n for n in names[k] if n in s.subject.checkpoint.tensors]
-                    asked = Asked(there, progress=self._tell, cancelled=lambda: worker.is_cancelled, jobs=self.jobs)
+                    parts = s.subject.packings.parts(r.note for r in s.rows if r.role == "packing" and r.name in wanted)
+                    there = [n for n in names[k] if n in parts or n in s.subject.checkpoint.tensors]
+                    asked = Asked(there, parts=parts, progress=self._tell, cancelled=lambda: worker.is_cancelled, jobs=self.jobs)
                     found = survey(s.subject.checkpoint, (), asked, checks=False).statistics
                 if worker.is_cancelled:
                     return
@@ -353,6 +364,7 @@ class Browser(App[None]):
     def action_read_all(self) -> None:
         if not self.doing:
             self._begin("reading all weights")
+            self._show()  # without the offer to read
             self._everything()
 
     def action_switch(self) -> None:
@@ -416,6 +428,20 @@ class Browser(App[None]):
                 side = f"{'AB'[k]} " if len(self.sides) > 1 else ""
                 options.append(Option(Text(fitted(f"{side}{key:<13} {printable(value, 600)}", width))))
         self.push_screen(Listed("facts" if options else "facts: still looking", options))
+
+    def _signalled(self, number: int) -> None:
+        """A signal says to end."""
+        self.ended = number
+        self.action_leave()
+
+    def _see_terminal(self) -> None:
+        """End where the terminal is gone and nobody has said so: of a signal that is ignored (nohup)."""
+        import termios
+
+        try:
+            termios.tcgetattr(sys.__stdin__.fileno())  # type: ignore[union-attr]
+        except (termios.error, OSError, ValueError, AttributeError):
+            self._signalled(signal.SIGHUP)
 
     def action_leave(self) -> None:
         self.workers.cancel_all()

@@ -7,9 +7,10 @@ from math import inf, isfinite
 
 from .._typing import TYPE_CHECKING
 from ..errors import printable
-from ..report.figures import abbreviated, short_figure
+from ..report.figures import short_figure
 from ..support.progress import human_bytes
-from ..support.terminal import fitted, shortened
+from ..support.terminal import abbreviated, fitted, shortened
+from ..tensors import DTYPES
 
 if TYPE_CHECKING:
     from ..scan.figures import Histogram, Statistics
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 FIGURES = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "median", "nan", "inf", "zeros")
 LEVELS = " ▁▂▃▄▅▆▇█"
 HEIGHT = 6  # lines of a histogram
+DECODED = "figures of the decoded values, read a tile of the packing at a time"
 LISTED = 200  # tensors of a module whose figures are listed
 Known = Mapping[str, "Statistics | None"]  # stored name -> its figures, so far as they were read; None: it has none
 
@@ -69,9 +71,12 @@ def _one(node: Node, known: Known, width: int) -> Iterator[str]:
     if s is not None:
         yield from histogram(s.histogram, width)
         yield from _beside([(name, short_figure(getattr(s, name))) for name in FIGURES], width)
+        if row.packed:
+            yield _fit(DECODED, width)
         yield ""
     elif row.name in known:
-        yield "no figures: its elements are no numbers"
+        codes = row.packed or (row.dtype in DTYPES and DTYPES[row.dtype].bits % 8)
+        yield _fit(f"no figures: {'what its codes stand for is not known' if codes else 'its elements are no numbers'}", width)
         yield ""
     for key, value in _facts(row):
         yield from _pair(key, value, width)
@@ -210,8 +215,8 @@ def _two(node: Node, known: Sequence[Known], width: int) -> Iterator[str]:
     yield ""
     for key, x, y in rows:
         yield f"{key:<10}  {shortened(x, half):<{half}}  {shortened(y, half)}".rstrip()[:width]
-    for side, s in zip("AB", stats, strict=True):
-        if s is not None:
+    for side, s, row in zip("AB", stats, node.rows, strict=True):
+        if s is not None and row is not None:
             yield ""
-            yield side
+            yield f"{side} (decoded values)" if row.packed else side
             yield from histogram(s.histogram, width)

@@ -17,7 +17,7 @@ from importlib import import_module
 
 from .._typing import TYPE_CHECKING, NoReturn
 from ..errors import EXIT_USAGE, CheckpointError, inert, printable
-from ..support.terminal import RED, painted
+from ..support.terminal import RED, fitted, painted, width
 from ._modules import module_of
 from ._process import Ended, catch_signals, drop_output, open_streams, raise_arrived, restore_signals, tidy
 
@@ -38,10 +38,10 @@ def __getattr__(name: str) -> object:
 
 
 def fail(message: str, status: int) -> NoReturn:
-    """One line on stderr, and the exit status, whether or not somebody reads either stream."""
+    """One line on stderr (on a terminal broken between words), and the exit status, whether or not somebody reads either stream."""
     try:
         sys.stdout.flush() if not sys.stdout.closed else None
-        print(f"{painted('error:', RED, sys.stderr)} {inert(message)}", file=sys.stderr)
+        print(fitted(f"{painted('error:', RED, sys.stderr)} {inert(message)}", width(sys.stderr)), file=sys.stderr)
     except OSError:
         pass
     drop_output()

@@ -143,11 +143,13 @@ NO_PAGER = Parameter("no_pager", ("--no-pager",), None, {
 
 
 class Command(NamedTuple):
-    """A command: the function to call with its parameters by name, which gives the exit status; its docstring is the help."""
+    """A command: the function to call with its parameters by name, which gives the exit status; its docstring is the help. `short` is its
+    line in the list of commands."""
 
     name: str
     parameters: tuple[Parameter, ...]
     run: Function
+    short: str = ""
 
     def parse(self, words: Sequence[str]) -> dict[str, object] | None:
         """The values of a plain command line; None where click must look at it."""
@@ -192,7 +194,8 @@ class Command(NamedTuple):
         """The same as a click command."""
         from ._help import Grouped
 
-        return Grouped(self.name, params=[p.made() for p in self.parameters], callback=self.run, help=self.run.__doc__)
+        params = [p.made() for p in self.parameters]
+        return Grouped(self.name, params=params, callback=self.run, help=self.run.__doc__, short_help=self.short or None)
 
 
 def argument(name: str, **attributes: Any) -> Callable[[Function], Function]:
@@ -209,9 +212,9 @@ def option(*words: str, **attributes: Any) -> Callable[[Function], Function]:
     return lambda f: _declared(f, Parameter(name, flags, off, attributes))
 
 
-def command(name: str) -> Callable[[Function], Command]:
+def command(name: str, short: str = "") -> Callable[[Function], Command]:
     """The command that the decorators below this one declare."""
-    return lambda f: Command(name, (*reversed(f.__dict__.pop("parameters")), LIMIT, NO_PAGER), f)
+    return lambda f: Command(name, (*reversed(f.__dict__.pop("parameters")), LIMIT, NO_PAGER), f, short)
 
 
 def _declared(f: Function, p: Parameter) -> Function:

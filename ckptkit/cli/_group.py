@@ -41,7 +41,7 @@ class Commands(click.Group):
         widest = max(map(len, left))
         for title, names in groups.items():
             listed = [(n, self.get_command(ctx, n)) for n in names if n in left]
-            rows = [(n.ljust(widest), c.get_short_help_str(formatter.width - widest - 6)) for n, c in listed if c is not None]
+            rows = [(n.ljust(widest), c.get_short_help_str(200)) for n, c in listed if c is not None]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

@@ -15,7 +15,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 GENERAL = "Any command"
 _GENERAL = ("limit", "no_pager")
 # arguments and options that are files, whatever they are called in a command
-FILES = frozenset(("path", "paths", "a", "b", "src", "dst", "base", "adapter", "out", "target", "source"))
+FILES = frozenset(("path", "paths", "a", "b", "src", "dst", "base", "adapter", "out", "target", "source", "wrapped", "plan"))
 
 
 class Words(click.Choice[str]):
@@ -70,7 +70,7 @@ def completed(name: str, flags: Sequence[str], metavar: str) -> Complete | None:
     words = next((WORDS[f] for f in flags if f in WORDS), None)
     if words is not None:
         return _words(words)
-    if (not flags and name in FILES) or metavar.rstrip(".") in ("FILE", "PATH", "DIR", "FORM=FILE"):
+    if (not flags and name in FILES) or metavar.rstrip(".") in ("FILE", "PATH", "DIR", "BASE", "FILE|N", "PLACE"):
         return lambda ctx, param, incomplete: [CompletionItem(incomplete, type="file")]
     return None
 
@@ -133,6 +133,29 @@ def _expected() -> list[str]:
     return [f"{w}=" for w in (*others, "layers", "hidden", "heads", "vocab", "positions", "intermediate", "parameters", "tensors")]
 
 
+def _given() -> list[str]:
+    usual = ("heads", "kv_heads", "head_dim", "layers", "hidden", "intermediate", "experts", "labels", "positions", "vocab")
+    return [f"{n}=" for n in usual]
+
+
+def _parts() -> list[str]:
+    from ..arch import architectures
+
+    return sorted({d.part for a in architectures().values() for d in a.dialects.values() if d.part} | {"text"})
+
+
+def _reports() -> list[str]:
+    from ..report.forms import forms
+
+    return [f"{n}=" for n in forms("checked")]
+
+
+def _engines() -> list[str]:
+    from ..verbs.verify import ENGINES
+
+    return [*ENGINES, ",".join(ENGINES), ",".join(reversed(ENGINES))]
+
+
 def _limits() -> list[str]:
     from ..limits import Limits
 
@@ -144,4 +167,6 @@ WORDS: dict[str, Callable[[], Iterable[str]]] = {
     "--container-b": _containers, "--dialect": _dialects, "--dialect-a": _dialects, "--dialect-b": _dialects,
     "--architecture": _architectures, "--dtype": _dtypes, "--select": _rules, "--ignore": _rules, "--quantize": _quantizations,
     "--add": _groups, "--expect": _expected, "--limit": _limits, "--against": lambda: ("transformers",),
+    "--base-container": _containers, "--set": _given, "--part": _parts, "--report": _reports, "--engines": _engines,
+    "--on": lambda: ("local:", "ray", "ray://", "dask://"),
 }  # fmt: skip

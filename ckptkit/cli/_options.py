@@ -45,10 +45,9 @@ def source_options_beside(container: str) -> Callable[[Function], Function]:
 
 def pair_options(command: Function) -> Function:
     """How A and B are read, as `reading` and `reading_b`: what both are said once, their files' own matters for each."""
-    a: Flags = {"--config": ("--config-a", "--config"), "--container": ("--container-a",), "--dialect": ("--dialect-a",)}
-    a |= {"--scope": ("--scope-a",), "--drop": ("--drop-a",)}
-    b: Flags = {"--config": ("--config-b",), "--container": ("--container-b",), "--dialect": ("--dialect-b",)}
-    b |= {"--scope": ("--scope-b",), "--drop": ("--drop-b",)}
+    each = ("--config", "--container", "--dialect", "--scope", "--drop")
+    a: Flags = {name: (f"{name}-a", name) for name in each}  # of one checkpoint the options are called as everywhere
+    b: Flags = {name: (f"{name}-b",) for name in each}
     shared: Flags = {name: (name,) for name, _ in _SOURCE if name not in a}
     return _readings(command, {"reading": a | shared, "reading_b": b | shared})
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import ExitStack
 
 from .._typing import TYPE_CHECKING
 from ..errors import UnsupportedError, UsageError, with_extra
 from . import _declare as declare
 from ._options import pair_options
+from ._process import ENDING, Ended
 
 if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("browse")
+@declare.command("browse", "Look around in a checkpoint in the terminal.")
 @declare.argument("paths", metavar="PATH [PATH2]", nargs=-1)
 @pair_options
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads that read the weights.  [default: the processors]")
@@ -44,11 +47,14 @@ def command(paths: tuple[str, ...], reading: Reading, reading_b: Reading, jobs: 
     from ..graph.examine import examine
     from ..graph.examine_two import examine_two
 
-    if len(paths) == 1:
-        with examine(paths[0], reading) as subject:
-            Browser([side_of(paths[0], subject)], jobs=jobs).run()
-        return 0
-    one, two = examine_two(paths[0], paths[1], reading, reading_b)
-    with one as x, two as y:
-        Browser([side_of(paths[0], x), side_of(paths[1], y)], jobs=jobs).run()
+    ending = {number: name for name in ENDING if (number := getattr(signal, name, None)) is not None}
+    with ExitStack() as held:
+        if len(paths) == 1:
+            subjects = [held.enter_context(examine(paths[0], reading))]
+        else:
+            subjects = [held.enter_context(s) for s in examine_two(paths[0], paths[1], reading, reading_b)]
+        app = Browser([side_of(p, s) for p, s in zip(paths, subjects, strict=True)], jobs=jobs, ending=[*ending])
+        app.run()
+    if app.ended is not None:
+        raise Ended(ending[app.ended], app.ended)
     return 0

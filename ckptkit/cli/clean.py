@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import _declare as declare
 
 
-@declare.command("clean")
+@declare.command("clean", "What unfinished conversions have left in a store.")
 @declare.argument("place", metavar="URL")
 @declare.option("--remove", is_flag=True, help="Throw it away. A run that is still under way looks the same, and ends.")
 def command(place: str, remove: bool) -> int:

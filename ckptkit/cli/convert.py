@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..verbs.convert import Conversion
 
 
-@declare.command("convert")
+@declare.command("convert", "Write it in another naming, format or type.")
 @declare.argument("source", metavar="SRC")
 @declare.argument("target", metavar="DST")
 @declare.option(

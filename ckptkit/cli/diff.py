@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("diff")
+@declare.command("diff", "What differs between two checkpoints.")
 @declare.argument("a", metavar="A")
 @declare.argument("b", metavar="B")
 @pair_options

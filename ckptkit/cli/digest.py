@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("digest")
+@declare.command("digest", "One digest of the weights, in any container.")
 @declare.argument("path")
 @source_options
 @declare.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
@@ -25,6 +25,10 @@ def command(
     """Print the canonical digest of the checkpoint at PATH.
 
     It is of the model's weights: the same for the TensorFlow original and its safetensors twin, in any sharding and order.
+
+    \b
+    ckptkit digest bert-hf/
+    ckptkit digest bert_model.ckpt --parameters --format json
     """
     from ..report.forms import show
     from ..support.progress import Progress

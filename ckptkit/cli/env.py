@@ -6,7 +6,7 @@ from . import _declare as declare
 from ._options import format_option
 
 
-@declare.command("env")
+@declare.command("env", "Versions and extras, for a report of a fault.")
 @format_option("environment")
 def command(form: str) -> int:
     """Show what this installation is, for a report of a fault: versions, extras, the machine. Nothing is sent anywhere, and no path is

@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import _declare as declare
 
 
-@declare.command("finish")
+@declare.command("finish", "Make the target of what the shares have written.")
 @declare.argument("plan", metavar="PLAN")
 @declare.option("-q", "--quiet", is_flag=True, help="No summary on stderr; what is lost is said.")
 def command(plan: str, quiet: bool) -> int:

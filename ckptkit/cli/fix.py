@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("fix")
+@declare.command("fix", "Repair what needs no guess, each repair named.")
 @declare.argument("source", metavar="PATH")
 @declare.argument("target", metavar="DST")
 @source_options
@@ -39,6 +39,10 @@ def command(
     tensor that several shards hold with the same bytes, sizes of the configuration that are not the tensors', padding rows
     of the vocabulary. PATH stays as it is.
     Exit status: 0 repaired or nothing to repair, 1 where an error remains that needs a guess (nothing is written).
+
+    \b
+    ckptkit fix run/model.pt repaired/ --dry-run
+    ckptkit fix run/model.pt repaired/
     """
     from ..report.findings import show_findings
     from ..report.forms import show

@@ -13,9 +13,10 @@ from ._options import format_option, source_options
 if TYPE_CHECKING:
     from ..graph.reading import Reading
     from ..scan.survey import Asked
+    from ..verbs.inspect import Inspection
 
 
-@declare.command("inspect")
+@declare.command("inspect", "What is in a checkpoint: layers, sizes, tensors, figures.")
 @declare.argument("path")
 @declare.option("--tensors", is_flag=True, help="List every tensor, canonical names beside stored ones.")
 @declare.option("--tree", is_flag=True, help="Show the tree of modules with their parameters and bytes.")
@@ -83,6 +84,8 @@ def command(
             listed = list_folder(path, reading)
             declare.echo(show("listing", listed, form))
             return listed.exit_code
+        if (include or histogram) and not found.tensors:
+            _refuse_empty((*include, *histogram), found)
         if sort is not None or top is not None:
             found = found.sorted_by(sort or "name", top)
         stack.close()  # the line of progress is wiped
@@ -91,3 +94,13 @@ def command(
         )
         gc.freeze()  # the program ends here: nothing to look through once more
     return 0
+
+
+def _refuse_empty(globs: tuple[str, ...], found: Inspection) -> None:
+    """UsageError where nothing fits what is to be shown: a misspelt name must not pass for one that is not there."""
+    from ..support.name_text import meant
+    from ..verbs.inspect import inspect
+
+    every = inspect(found.path, container=found.container).tensors if found.total else ()
+    names = [n for row in every for n in (*row.canonical, row.name)]
+    raise UsageError(f"no tensor fits {' or '.join(globs)}", path=found.path, hint=meant(globs[0], names))

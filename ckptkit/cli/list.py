@@ -8,8 +8,8 @@ from ._options import format_option
 WHAT = ("architectures", "dialects", "containers", "variants", "matrix")
 
 
-@declare.command("list")
-@declare.argument("what", type=declare.Choice(WHAT))
+@declare.command("list", "Architectures, dialects, containers and variants.")
+@declare.argument("what", type=declare.Choice(WHAT), metavar="WHAT")
 @format_option("catalogue")
 def command(what: str, form: str) -> int:
     """Show what there is, from the tables themselves: architectures, dialects, containers, variants, or the matrix of dialects and

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("lock")
+@declare.command("lock", "Write down what a checkpoint is, to hold it to that.")
 @declare.argument("path")
 @source_options
 @declare.option("-o", "--output", metavar="FILE", help="Where to write it.  [default: stdout]")
@@ -19,6 +19,10 @@ def command(path: str, reading: Reading, output: str | None) -> int:
     """Write down what the checkpoint at PATH is: its schema, the digest of every parameter, the digests of its files.
 
     `ckptkit validate PATH --lock FILE` says later what of it is another one, and tells converted from changed.
+
+    \b
+    ckptkit lock bert-hf/ -o bert.lock.json
+    ckptkit validate bert-hf/ --lock bert.lock.json
     """
     from ..graph.examine import examine
     from ..support.progress import Progress

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("merge")
+@declare.command("merge", "Add a PEFT adapter into the weights of its base.")
 @declare.argument("paths", metavar="BASE [ADAPTER] DST", nargs=-1)
 @declare.option("--alpha", type=declare.FloatRange(0), metavar="N", help="lora_alpha, where no adapter_config.json says it.")
 @declare.option("--container", metavar="NAME", help="The format to write: safetensors, torch.  [default: the base's]")

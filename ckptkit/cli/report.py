@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..scan.survey import Asked
 
 
-@declare.command("report")
+@declare.command("report", "A page for the browser: findings, figures, heat maps.")
 @declare.argument("paths", metavar="PATH [PATH2]", nargs=-1)
 @declare.option("-o", "--output", metavar="FILE", help="The page to write; of a folder of checkpoints the folder to write pages into.")
 @pair_options
@@ -98,6 +98,7 @@ def _folder(path: str, output: str, reading: Reading, asked: Asked) -> str:
     """A page for each checkpoint of a folder, one after another, and the index last."""
     from ..containers import below
     from ..report.page import Entry, index_of, page_of
+    from ..support.progress import turn
     from ..verbs.overview import overview
     from ._outputs import write_outputs
 
@@ -106,7 +107,9 @@ def _folder(path: str, output: str, reading: Reading, asked: Asked) -> str:
     os.makedirs(output, exist_ok=True)
     entries: list[Entry] = []
     taken = {"index.html"}
-    for place in below(path):
+    places = below(path)
+    for k, place in enumerate(places, 1):
+        turn(asked.progress, k, len(places))
         name = store.relative(place.path, path)
         try:
             if place.what:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("split")
+@declare.command("split", "Take a model and the adapter around it apart.")
 @declare.argument("wrapped", metavar="WRAPPED")
 @declare.argument("base", metavar="BASE")
 @declare.argument("adapter", metavar="ADAPTER")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("summary")
+@declare.command("summary", "The layers of a model, their outputs, multiply-adds.")
 @declare.argument("path")
 @source_options
 @declare.option(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("validate")
+@declare.command("validate", "Is it whole, and what its configuration says?")
 @declare.argument("paths", metavar="[PATH]...", nargs=-1)
 @declare.option("--recursive", is_flag=True, help="PATH is a folder: check every checkpoint in it and below it.")
 @source_options
@@ -58,8 +58,8 @@ def command(
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
     Layers against the configuration both ways, missing and unexpected tensors, every size, ties, shards, checksums, NaN
-    and zeros; docs/rules.md lists the rules. Of a diffusers pipeline every component is checked. Without PATH, every checkpoint of
-    the policy file is.
+    and zeros; docs/rules.md lists the rules. Of a diffusers pipeline every component is checked. Without PATH, so is
+    every checkpoint of the policy file.
     What no file shows (a transposed square kernel, query and key exchanged, the number of heads) is for `ckptkit verify`.
     Exit status: 0 without an error finding, 1 with one, 2 if it cannot be read, 3 if something
     could not be decided: an expectation, an architecture that nobody knows.

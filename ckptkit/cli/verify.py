@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Reading
 
 
-@declare.command("verify")
+@declare.command("verify", "Are two checkpoints the same model? Runs both.")
 @declare.argument("a", metavar="A")
 @declare.argument("b", metavar="B")
 @declare.option("--level", type=declare.Choice(["bits", "values", "behaviour"]), help="How far to look.  [default: as far as it goes]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import _declare as declare
 
 
-@declare.command("work")
+@declare.command("work", "Do a share of a conversion that is planned.")
 @declare.argument("plan", metavar="PLAN")
 @declare.option("--of", "count", type=declare.IntRange(1), metavar="N", help="How many workers there are, where no variable says it.")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Parts in memory at once.  [default: 3]")

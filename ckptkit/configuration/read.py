@@ -219,6 +219,13 @@ def size_names(arch: Architecture) -> set[str]:
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
 
 
+def value_names(arch: Architecture) -> set[str]:
+    """Every canonical value that somebody may say of the model: its sizes, and what any of its configurations says or takes for granted."""
+    forms = [d.config for d in arch.dialects.values()]
+    said = {n for f in forms for spec in f.keys.values() for n in ((spec,) if isinstance(spec, str) else (spec.canonical, *spec.more))}
+    return size_names(arch) | said | {n for f in forms for n in (*f.implied, *f.defaults, *f.follows, *f.needs)}
+
+
 def optional_axes(arch: Architecture, switch: str | None = None) -> set[str]:
     """The axes that only optional modules have, or those of a `switch`: a configuration's 0 says that there is none."""
     free = {n for n, p in arch.params.items() if p.optional and ("@" not in p.switch if switch is None else p.switch == switch)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from .. import store
 from ..errors import UNREADABLE, CheckpointError, CorruptError
@@ -25,11 +25,11 @@ from ._interface import (
     Slot,
     drop_explained,
 )
-from ._shard_names import LOST, is_index, shard_of
+from ._shard_names import LOST, is_index, is_ranked, shard_of
 
 __all__ = [
     "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Ranked", "Slot", "below",
-    "by_name", "containers", "drop_explained", "each", "is_index", "known", "locate", "open_checkpoint",
+    "by_name", "containers", "drop_explained", "each", "is_index", "known", "locate", "open_checkpoint", "unread",
 ]  # fmt: skip
 
 
@@ -38,6 +38,15 @@ def below(folder: str) -> list[Place]:
     from ._folder import below
 
     return below(folder)
+
+
+def unread(opened: Checkpoint, looked_at: Collection[str] = ()) -> list[Finding]:
+    """What `opened.findings` say of other checkpoints of the folder that it is read of, without the names in `looked_at`."""
+    if not opened.whole_folder:
+        return []
+    from ._folder import unread
+
+    return unread(os.path.dirname(opened.path), opened, looked_at)
 
 
 def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, *, limits: Mapping[str, int] | None = None) -> Checkpoint:
@@ -76,7 +85,7 @@ def open_checkpoint(path: str | os.PathLike[str], container: str | None = None, 
 
 def _with_others(checkpoint: Checkpoint) -> Checkpoint:
     """`checkpoint`, with a finding where it is one file whose name says that it is a part of several."""
-    shard = shard_of(os.path.basename(checkpoint.path))
+    shard = shard_of(os.path.basename(checkpoint.path)) if not is_ranked(os.path.basename(checkpoint.path)) else None
     if shard is not None and checkpoint.files == (checkpoint.path,) and shard[3] > 1:
         what = f"is part {shard[2]} of {shard[3]} by its name: the other parts are not looked at"
         hint = "name the index, or the directory, for all of them"

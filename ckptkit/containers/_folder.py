@@ -10,7 +10,8 @@ cache (models--X/snapshots/REVISION) is that revision. Sources: transformers mod
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 
 from .. import store
 from .._typing import NamedTuple
@@ -20,7 +21,7 @@ from ..support.name_text import natural
 from ._discovery import asked, known
 from ._foreign import foreign_folder, of_file
 from ._interface import Checkpoint, Container, Place
-from ._shard_names import BESIDE, families, is_index, of_index, shard_of, whole_file
+from ._shard_names import BESIDE, families, is_index, is_ranked, of_index, shard_of, whole_file
 from ._sharding import read_index
 
 RULE = "folder"
@@ -106,9 +107,18 @@ def _is_ambiguous(target: str, names: Sequence[str]) -> bool:
 
 def beside(folder: str, opened: Checkpoint) -> list[Finding]:
     """Findings of what else lies in the folder of an opened checkpoint: its stale index, old shards, other checkpoints."""
+    return [f for _, f in _beside(folder, opened, frozenset())]
+
+
+def unread(folder: str, opened: Checkpoint, looked_at: Collection[str] = ()) -> list[Finding]:
+    """Of `beside` the findings of other checkpoints of the folder, without those whose names are in `looked_at`."""
+    return [f for others, f in _beside(folder, opened, frozenset(looked_at)) if others]
+
+
+def _beside(folder: str, opened: Checkpoint, looked_at: frozenset[str]) -> Iterator[tuple[bool, Finding]]:
+    """(whether it is of other checkpoints, a finding)."""
     names = names_in(folder)
     read = {os.path.basename(f) for f in opened.files} | {os.path.basename(opened.path)}
-    out = []
     base = os.path.basename(opened.path)
     for index in (n for n in names if is_index(n) and whole_file(n) == base):
         gone, shards = _state_of(os.path.join(folder, index), names)
@@ -119,19 +129,18 @@ def beside(folder: str, opened: Checkpoint) -> list[Finding]:
         else:
             what = f"{index} and its {len(shards)} shards lie beside {base}: {base} is read, as transformers does, and not they"
         severity = "warning" if base.startswith(("model.", "pytorch_model.", "tf_model.", "flax_model.")) else "error"
-        out.append(Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out"))
-    others = [n for n in others_in(folder, names) if n not in read]
+        yield False, Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out")
+    others = [n for n in others_in(folder, names) if n not in read and n not in looked_at]
     unwritten = {f.index_name: f"{f.names[0]} (and {len(f.names) - 1} more, without an index)" for f in families(names)}
     others = [n if n in names else unwritten.get(n, n) for n in others]
     usual = [n for n in others if n.split(".")[0].split("-0")[0] in _USUAL]
     more = [n for n in others if n not in usual]
     if usual:
         what = f"{_few(usual)} {'lies' if len(usual) == 1 else 'lie'} there too, by the name the same model: not looked at"
-        out.append(Finding("info", RULE, printable(usual[0]), what))
+        yield True, Finding("info", RULE, printable(usual[0]), what)
     if more:
         what = f"{_few(more)} {'is another checkpoint' if len(more) == 1 else 'are other checkpoints'} of the folder: not looked at"
-        out.append(Finding("info", RULE, printable(more[0]), what, "name a file to have it read"))
-    return out
+        yield True, Finding("info", RULE, printable(more[0]), what, "name a file to have it read")
 
 
 def others_in(folder: str, names: Sequence[str]) -> list[str]:
@@ -143,7 +152,7 @@ def others_in(folder: str, names: Sequence[str]) -> list[str]:
     indexed = {n for fs in indexes.values() for f in fs for n in f.names}
     out = dict.fromkeys(indexes)
     for n in names[:ENTRIES]:
-        if n in indexed or n.startswith(BESIDE) or is_index(n):
+        if n in indexed or n.startswith(BESIDE) or is_index(n) or is_ranked(n):
             continue
         if n in sets:
             out[sets[n].index_name] = None
@@ -179,12 +188,29 @@ def _walk(folder: str, depth: int, budget: list[int]) -> Iterator[Place]:
     if "saved_model.pb" not in names and (not found or found[0].path != folder):  # else what is in the folder are its parts
         for n in sorted(names, key=natural):
             path = os.path.join(folder, n)
-            part = n.startswith("ocdbt.process_") and "manifest.ocdbt" in names  # what one process wrote of a store
-            if not n.startswith(".") and n != "blobs" and not part and store.is_folder(path) and not store.is_link(path):
+            if n.startswith(".") or n == "blobs" or _is_part(path, n, names, found):
+                continue
+            if store.is_folder(path) and not store.is_link(path):
                 lower += _walk(path, depth + 1, budget)
     if not (lower and found and found[0].rank >= WEAK):
         yield from own
     yield from lower
+
+
+def _parts_of(found: Sequence[Candidate]) -> str:
+    """What the files and folders are called that are parts of the checkpoint of a folder; "" where that is one file."""
+    return getattr(found[0].container, "PARTS", "") if found else ""
+
+
+def _is_part(path: str, name: str, names: Sequence[str], found: Sequence[Candidate]) -> bool:
+    """Whether a folder among others is a part of the checkpoint that they are: what one process wrote of a store, an array of Orbax, what
+    a rank has."""
+    if name.startswith("ocdbt.process_") and "manifest.ocdbt" in names:
+        return True
+    if (parts := _parts_of(found)) and re.fullmatch(parts, name):
+        return True
+    of_orbax = "_METADATA" in names or "checkpoint" in names
+    return of_orbax and any(store.is_file(os.path.join(path, n)) for n in (".zarray", "zarr.json"))
 
 
 def _own(folder: str, names: Sequence[str], found: Sequence[Candidate]) -> Iterator[Place]:
@@ -200,7 +226,10 @@ def _own(folder: str, names: Sequence[str], found: Sequence[Candidate]) -> Itera
             read.add(os.path.basename(f.path))
             yield Place(f.path)
     tf = {n for n in names if n.endswith(".index")}  # a folder's state file names the one that is read
+    parts = _parts_of(found)
     for n in others_in(folder, names):
+        if parts and re.fullmatch(parts, n):
+            continue
         if n not in read and not (n in tf and len(best) == 1 and best[0].path.endswith(n)):
             yield Place(os.path.join(folder, n))
 

@@ -12,7 +12,7 @@ A container is one module of this package whose name does not begin with an unde
   and, if it can be written (WRITABLE = True), with TIES saying whether it can store one tensor under two names, SINGLE
   whether a checkpoint can be one file, and STRINGS whether it holds string tensors (and ONLY naming the one
   architecture whose tensors it can hold, where it is such a format; KEEPS the beginnings of what metadata it has a place for, if any;
-  CONFIGURED whether it cannot do without the framework's own configuration of the model):
+  CONFIGURED whether it needs the framework's own configuration of the model; PARTS the names that are no checkpoints of their own):
     layout(...)             -> FileLayout: every header byte and every tensor's offset before any weight is read
     finish(layout, crcs)    -> the Parts that depend on the content, in the order of the files
 """

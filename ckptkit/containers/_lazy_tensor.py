@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING, Any, Protocol
-from ..errors import CheckpointError, UnsupportedError, printable, with_extra
+from ..errors import UnsupportedError, printable, with_extra
 from ..tensors import DTYPES, Extent, StoredTensor
 
 if TYPE_CHECKING:
@@ -155,4 +155,5 @@ class Tensor:
         return f"<Tensor {printable(self.name)}: {self.dtype} {list(self.shape)}>"
 
     def __reduce__(self) -> Any:
-        raise CheckpointError(f"{self.name!r} belongs to an open checkpoint and cannot be pickled", hint="pickle its numpy()")
+        """Its facts, of a checkpoint that is closed when it comes back; its values are pickled as `numpy()`."""
+        return Tensor, (self._checkpoint, self.name)

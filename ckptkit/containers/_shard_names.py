@@ -17,6 +17,7 @@ SHARD = (  # compiled when it is first needed
     r"(?s)(?P<stem>.+)-(?P<number>\d{5,9})-of-(?P<of>\d{5,9})(?P<variant>\.[A-Za-z0-9_]+)??(?P<ext>\.[A-Za-z0-9]+)"
 )
 INDEX = r"(?s)(?P<stem>.+)(?P<ext>\.(?:safetensors|bin|h5|msgpack))\.index(?:\.(?P<variant>[A-Za-z0-9_-]+))?\.json"
+RANKED = r"(?s)shard-(\d{5})-(.+)-(\d{5})-of-(\d{5})\.safetensors"  # what torch.distributed.checkpoint calls the file of a rank
 # what training scripts save beside the weights
 BESIDE = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state")
 LOST = "is the rest lost?"  # hint of the finding that parts are lacking which no index names
@@ -54,6 +55,11 @@ def is_index(path: str) -> bool:
     return ".index." in path and re.fullmatch(INDEX, os.path.basename(path)) is not None
 
 
+def is_ranked(name: str) -> bool:
+    """Whether a file is called like that of a rank, which is no shard among others."""
+    return name.startswith("shard-") and re.fullmatch(RANKED, name) is not None
+
+
 def shard_of(name: str) -> tuple[str, str, int, int] | None:
     """(stem, ext with its variant, number, of) of a shard's name; None for another name."""
     m = re.fullmatch(SHARD, name) if "-of-" in name else None
@@ -64,7 +70,7 @@ def families(names: Iterable[str]) -> list[Family]:
     """The families of shards among the names of a folder, those of one file excepted."""
     found: dict[tuple[str, str, int], dict[str, int]] = {}
     for n in sorted(names):
-        shard = shard_of(n)
+        shard = shard_of(n) if not is_ranked(n) else None
         if shard is not None and n.endswith(INDEXED):
             stem, ext, number, of = shard
             found.setdefault((stem, ext, of), {})[n] = number

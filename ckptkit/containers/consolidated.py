@@ -14,18 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from .. import store
 from .._typing import TYPE_CHECKING
 from ..errors import CorruptError
-from ..findings import Finding
 from ..limits import LIMITS
 from ..support.lazy import later
-from ..tensors import Check, StoredTensor, TensorSpec
+from ..tensors import StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Ranked
 
 if TYPE_CHECKING:
-    from . import torch
+    from . import _ranks, torch
     from .torch import rank_file, rank_write, write
 else:
     later(
-        globals(), rank_file=".torch.rank_file", rank_write=".torch.rank_write", torch=".torch", write=".torch.write",
+        globals(), _ranks="._ranks", rank_file=".torch.rank_file", rank_write=".torch.rank_write", torch=".torch", write=".torch.write",
     )  # fmt: skip
 
 NAME = "consolidated"
@@ -36,6 +35,7 @@ DEFAULT_FILE = "consolidated.00.pth"
 WRITABLE = True
 TIES = False
 SINGLE = False
+PARTS = r"consolidated\.[0-9]{2}\.pth"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
 _FILE = re.compile(r"consolidated\.([0-9]{2})\.pth")
@@ -73,16 +73,13 @@ def open(path: str) -> Checkpoint:
         raise CorruptError(text, path=folder, hint="fetch it: each rank's file has a piece of every tensor")
     files = [rank_file.open_rank(os.path.join(folder, f"consolidated.{n:02}.pth")) for n in numbers]
     ranks = [_tensors(f) for f in files]
-    findings: list[Finding] = list(dict.fromkeys(f for r in files for f in r.findings))
-
-    def checks() -> Iterator[Check]:
-        for n, f in zip(numbers, files, strict=True):
-            for check in f.checks():
-                yield check._replace(where=f"{check.where} of rank {n}")
-
-    made = Checkpoint(path, NAME, dict(ranks[0]), files=[f.path for f in files], findings=findings, checks=checks)
+    labels = {f.path: f"rank {n}" for n, f in zip(numbers, files, strict=True)}
+    made = Checkpoint(
+        path, NAME, dict(ranks[0]), files=[f.path for f in files], findings=_ranks.findings_of(files),
+        checks=lambda: _ranks.checks_of(files, labels),
+    )  # fmt: skip
     made.per_rank = tuple(ranks)
-    made.ranks = {f.path: f"rank {n}" for n, f in zip(numbers, files, strict=True)}
+    made.ranks = labels
     return made
 
 

@@ -27,7 +27,7 @@ from ..support.collector import paused
 from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
-from ._shard_names import is_index
+from ._shard_names import is_index, is_ranked
 from ._sharding import index_json, open_sharded, shard_names, split
 
 NAME = "safetensors"
@@ -44,6 +44,7 @@ KEEPS = ("",)  # the metadata that it has a place for, by their beginnings
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # the reference refuses more
 METADATA = "__metadata__"
+_DCP = "DCP_SHARDING_INFO"  # where the pieces of a rank's file lie
 
 # the order of the reference's `enum Dtype`: it sorts tensors by it, the largest alignment first
 _ORDER = (
@@ -78,7 +79,9 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     elif not ranked and ADAPTER in names and "adapter_config.json" in names:
         ranked.append((12, ADAPTER))
     elif not ranked:
-        ranked += [(21, n) for n in indexes] or [(30, n) for n in names if n.endswith(".safetensors")]
+        of_ranks = [n for n in names if is_ranked(n)][:1]  # its first file stands for all
+        others = [n for n in names if n.endswith(".safetensors") and not is_ranked(n)]
+        ranked += [(21, n) for n in indexes] or [(16, n) for n in of_ranks] or [(30, n) for n in others]
     return [(rank, os.path.join(directory, n)) for rank, n in ranked]
 
 
@@ -90,7 +93,17 @@ def prefix(path: str) -> str | None:
 def open(path: str) -> Checkpoint:
     """The checkpoint in a file, or in the shards of an index. Raises CorruptError, UnsafeError, LimitError."""
     with paused():
-        return open_sharded(path, NAME, open_file) if is_index(path) else open_file(path)
+        if is_index(path):
+            return open_sharded(path, NAME, open_file)
+        made = open_file(path)
+        if _DCP not in made.metadata:
+            return made
+        from . import _rank_shards
+
+        if is_ranked(os.path.basename(path)):
+            return _rank_shards.open_ranks(path, open_file, NAME)
+        made.findings += _rank_shards.alone(made)
+        return made
 
 
 def open_file(path: str) -> Checkpoint:

@@ -17,6 +17,7 @@ from ..findings import Finding
 from ..store.interface import ABSENT
 from ..store.said import ExistsError
 from .receipts import Receipt, fold
+from .replacing import index_of
 from .run import Run, cleaned, left, read_note
 from .units import finish
 
@@ -64,8 +65,8 @@ def tidy(run: Run) -> None:
 
 def _last(run: Run) -> int:
     """The file whose appearance makes the checkpoint: an index, else the last of the layout."""
-    names = [n for n, _ in run.plan.layout.files]
-    return next((i for i, n in enumerate(names) if n.endswith((".index.json", ".index"))), len(names) - 1)
+    at = index_of(run.plan)
+    return len(run.plan.layout.files) - 1 if at is None else at
 
 
 def _complete(run: Run, file: int, tags: dict[int, str], only_if: str | None = None) -> None:

@@ -1,8 +1,8 @@
 """What a run into a store takes the place of, and the names by which it can: a checkpoint is replaced as a whole, or not at all.
 
-Policy: shards of a checkpoint that is replaced get names that no other has, and its index, which names them, is exchanged at once. Only
-what a ledger says ckptkit wrote is replaced. A form of several files whose names are fixed
-(TensorFlow's) cannot be exchanged at once: refused.
+Policy: shards of a checkpoint that is replaced get names that no other has, and its index, which names them, is exchanged at once; for
+TensorFlow's bundles the file `checkpoint`, which names the prefix, is that index. Only what a ledger says ckptkit wrote is replaced.
+Another form of several files cannot be exchanged at once: refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ..errors import UsageError, printable
 from ..plan.ledger import LEDGER
 from ..plan.values import Plan
 from ..store.interface import Tree
+
+STATE = "checkpoint"  # TensorFlow's file that names the newest prefix
 
 
 class Old(NamedTuple):
@@ -50,12 +52,20 @@ def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
     if foreign:
         what = f"holds what ckptkit has not written, and replacing it would lose that: {printable(', '.join(foreign[:6]), 300)}"
         raise UsageError(what, path=plan.target, hint="name another target")
-    index = next((n for n, _ in plan.layout.files if is_index(n)), None)
+    at = index_of(plan)
+    index = plan.layout.files[at][0] if at is not None else None
     if index is None and len(plan.layout.files) > 1 and not tree.at_once:
         message = f"is replaced file by file in {plan.layout.container}: a reader could see some of both"
         raise UsageError(message, path=plan.target, hint="name another target")
     entry = tree.entry(index) if index is not None else None
     return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)), tree.at_once)
+
+
+def index_of(plan: Plan) -> int | None:
+    """The file of the layout that names the others, and is exchanged last; None where there is none."""
+    names = [n for n, _ in plan.layout.files]
+    tf = plan.layout.container == "tf"
+    return next((i for i, n in enumerate(names) if (n == STATE if tf else is_index(n))), None)
 
 
 def _refuse_place(plan: Plan) -> None:
@@ -91,13 +101,18 @@ def _written(tree: Tree) -> set[str]:
 
 def in_new_names(plan: Plan, old: Old, mark: str) -> Plan:
     """The plan whose shards have names of their own, where it takes the place of another checkpoint: in the layout, index and ledger."""
-    index = next((i for i, (n, _) in enumerate(plan.layout.files) if is_index(n)), None)
+    index = index_of(plan)
     if old.fresh or old.at_once or index is None:
         return plan
-    new = {n: _marked(n, mark[:8]) for i, (n, _) in enumerate(plan.layout.files) if i != index}
+    names = [n for i, (n, _) in enumerate(plan.layout.files) if i != index]
+    prefix = next((n.removesuffix(".index") for n in names if n.endswith(".index")), "") if plan.layout.container == "tf" else ""
+    new = {n: f"{prefix}-{mark[:8]}{n[len(prefix) :]}" if prefix else _marked(n, mark[:8]) for n in names}
     parts, size = [], -1
     for p in plan.layout.parts:
-        if p.file == index:
+        if p.file == index and prefix:
+            p = Part(index, 0, p.data.replace(prefix.encode(), f"{prefix}-{mark[:8]}".encode()))
+            size = len(p.data)
+        elif p.file == index:
             said = json.loads(p.data)
             said["weight_map"] = {t: new.get(n, n) for t, n in said["weight_map"].items()}
             p = Part(index, 0, (json.dumps(said, indent=2) + "\n").encode())

@@ -5,16 +5,19 @@ One unreadable checkpoint does not keep the others from being checked; it is a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
 
+from .. import store
 from .._typing import NamedTuple
+from ..containers import Checkpoint, unread
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, EXIT_USAGE, CheckpointError, UsageError
 from ..findings import Finding
 from ..graph.examine import examine
 from ..limits import unset, using
 from ..rules.expectations import parse_expectations
 from ..rules.run import run_rules
-from ..support.progress import phase
+from ..support.progress import phase, turn
 from ..verbs.adapters import adapter_alone, held_against
 from ..verbs.validate import Report
 from .policy import Entry
@@ -40,16 +43,17 @@ class Checked(NamedTuple):
         return self.report.exit_code if self.report is not None else self.error.exit_code if self.error is not None else EXIT_OK
 
 
-def check(entry: Entry, progress: Callable[[int, int], object] | None = None) -> Checked:
-    """Everything that is asked of one checkpoint. Usage errors are raised: they are nobody's checkpoint's fault."""
+def check(entry: Entry, progress: Callable[[int, int], object] | None = None, beside: Collection[str] = ()) -> Checked:
+    """Everything that is asked of one checkpoint. Usage errors are raised: they are nobody's checkpoint's fault. `beside` are the paths
+    of what is checked in the same run: that it is not looked at is not said."""
     if entry.limits:
         with using(**unset(entry.limits)):
-            return check(entry._replace(limits={}), progress)
+            return check(entry._replace(limits={}), progress, beside)
     expect = parse_expectations(entry.expect)
     try:
         with examine(entry.path, entry.reading) as subject:
             if entry.base:
-                findings = held_against(subject, entry.base, integrity=entry.integrity)
+                findings = held_against(subject, entry.base, integrity=entry.integrity, progress=progress)
             else:
                 findings = run_rules(subject, expect, progress, integrity=entry.integrity, values=entry.integrity, beside=True)
                 findings += adapter_alone(subject)
@@ -70,7 +74,7 @@ def check(entry: Entry, progress: Callable[[int, int], object] | None = None) ->
 
                 phase(progress, "digesting the weights")
                 findings += digest_finding(subject, entry.digest, progress)
-            kept, known = choose(entry.path, findings, entry.choice)
+            kept, known = choose(entry.path, _but_looked_at(findings, subject.checkpoint, beside), entry.choice)
             return Checked(entry.path, Report(subject, kept, entry.choice.fail_on, known))
     except UsageError:
         raise
@@ -78,9 +82,24 @@ def check(entry: Entry, progress: Callable[[int, int], object] | None = None) ->
         return Checked(entry.path, None, e)
 
 
+def _but_looked_at(findings: Sequence[Finding], opened: Checkpoint, paths: Collection[str]) -> Sequence[Finding]:
+    """`findings` in which no other checkpoint of the folder is said not to be looked at that is one of `paths`."""
+    folder = store.absolute(os.path.dirname(opened.path))
+    names = [os.path.basename(p) for p in map(store.absolute, paths) if os.path.dirname(p) == folder]
+    said = [f for f in unread(opened) if f in findings] if names else []
+    if not said:
+        return findings
+    return [*(f for f in findings if f not in said), *unread(opened, names)]
+
+
 def check_all(entries: Iterable[Entry], progress: Callable[[int, int], object] | None = None) -> list[Checked]:
     """`check` for each, in order. `progress` is called with the bytes of each that are read and that there are."""
-    return [check(e, progress) for e in entries]
+    entries = list(entries)
+    out = []
+    for k, e in enumerate(entries, 1):
+        turn(progress, k, len(entries))
+        out.append(check(e, progress, [e.path for e in entries]))
+    return out
 
 
 def worst_exit(checked: Sequence[Checked]) -> int:

@@ -9,7 +9,7 @@ from types import TracebackType
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..arch import architectures, by_name, is_learned
 from ..configuration.quantization import quantization_of
-from ..configuration.read import RawConfig, Values, interpret, load_config, size_names
+from ..configuration.read import RawConfig, Values, interpret, load_config, size_names, value_names
 from ..configuration.text_settings import TEXT, text_place
 from ..containers import Checkpoint, drop_explained, open_checkpoint
 from ..errors import CheckpointError, UsageError, one_of
@@ -18,7 +18,7 @@ from ..schema import Architecture, Param
 from ..schema.layout import Sizes
 from ..support.lazy import later
 from .packed_weights import NONE, Packings, group_packed
-from .reading import AS_FOUND, Reading
+from .reading import AS_FOUND, OTHERS, Reading
 from .recognition import Question
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
@@ -208,6 +208,14 @@ class Subject(NamedTuple):
         return sizes
 
 
+def _refuse_misspelt(given: Mapping[str, object], architecture: Architecture) -> None:
+    """UsageError for a value by hand whose name means nothing: a misspelt one must not pass for one that was set."""
+    own = value_names(architecture) | set(OTHERS)
+    for name in given:
+        if name not in own and not any(name in value_names(a) for a in architectures().values()):
+            raise UsageError(f"--set {name}: no value of {architecture.title} is called so", hint=one_of(name, sorted(own)))
+
+
 def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire: bool = False, **words: Unpack[Words]) -> Subject:
     """Open `path`, find its configuration, and recognise it. Reads headers only.
 
@@ -248,6 +256,8 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire
             raw, findings = _configuration(checkpoint, config, graph.dialect.part)
         drop_explained(checkpoint, [n for n, role in graph.roles.items() if role.kind in ("tied", "repeat")])
         values = None
+        if given and graph.recognition is not None and graph.recognition.learned is None:
+            _refuse_misspelt(given, graph.recognition.architecture)
         if raw is not None and graph.recognition is not None:
             values = interpret(raw, graph.recognition.architecture, graph.recognition.dialect)
             findings += values.findings

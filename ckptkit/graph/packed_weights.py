@@ -51,6 +51,13 @@ class Packings(NamedTuple):
     faults: tuple[Fault, ...]
     said: Quantization | None
 
+    def parts(self, names: Iterable[str]) -> dict[str, StoredTensor]:
+        """The stored parts of these weights but for their codes, by stored name: scales, zeros, shapes. Other names give none."""
+        from ..packing import by_name
+
+        found = [w for n in names if (w := self.weights.get(n)) is not None]
+        return {t.name: t for w in found for role, t in w.parts.items() if role != by_name(w.form.packing).CODES}
+
 
 NONE = Packings({}, (), None)
 

@@ -54,3 +54,4 @@ class Reading(NamedTuple):
 
 
 AS_FOUND = Reading()
+OTHERS = ("sentence",)  # what `given` may say that is no value of an architecture: how a sentence is made of its tokens

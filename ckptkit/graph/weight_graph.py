@@ -20,6 +20,7 @@ from ..schema import Adjust, Architecture, Dialect, Param, Row, count_name, expa
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import format_of, reduce_name
 from ..support.lazy import later
+from ..support.name_text import meant
 from ..tensors import StoredTensor
 from .packed import Packing, may_be_packed, packings
 from .recognition import Question, Recognition
@@ -424,6 +425,7 @@ def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:
     for glob in globs:
         fits = [n for n in (*checkpoint.tensors, *checkpoint.unread, *checkpoint.extras) if fnmatchcase(n, glob)]
         if not fits:
-            raise UsageError(f"--drop {glob}: nothing in the checkpoint has such a name", path=checkpoint.path)
+            what = f"--drop {glob}: nothing in the checkpoint has such a name"
+            raise UsageError(what, path=checkpoint.path, hint=meant(glob, checkpoint.tensors))
         out.update(fits)
     return frozenset(out)

@@ -22,6 +22,9 @@ CODES = "codes"
 METHODS: tuple[str, ...] = ()  # its code goes by the names
 claims = mxfp4_gptoss.claims
 decode = mxfp4_gptoss.decode
+encoded = mxfp4_gptoss.encoded
+rows_together = mxfp4_gptoss.rows_together
+encode_rows = mxfp4_gptoss.encode_rows
 
 
 def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Callable[[str], bytes]) -> Form:
@@ -29,3 +32,8 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
     turned = mxfp4_gptoss.form(parts, words, content)
     *experts, columns, rows = turned.shape
     return turned._replace(packing=NAME, shape=(*experts, rows, columns), strides=None)
+
+
+def words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nothing: its configuration does not say what is packed."""
+    return {}

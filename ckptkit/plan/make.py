@@ -7,12 +7,15 @@ which a layout has among its headers.
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from .._typing import NamedTuple
 from ..containers import Ranked
-from ..errors import CheckpointError, printable
+from ..errors import CheckpointError, UsageError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.survey import Survey
+from ..support.name_text import meant
 from .arrange import Same, Weights
 from .assemble import assemble
 from .contents import Contents, gather_contents
@@ -48,6 +51,7 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
     stored."""
     request = _without_last_row(subject, request)
     weights = arrange(subject, request, survey)
+    _refuse_unfit(weights, subject, request)
     if over is not None:
         weights = merged(weights, subject, over)
     if request.repack:
@@ -83,6 +87,17 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
         e.path = e.path or printable(subject.checkpoint.path)
         raise
     return Planned(plan, ledger, (*weights.findings, *contents.findings), contents)
+
+
+def _refuse_unfit(weights: Weights, subject: Subject, request: Request) -> None:
+    """UsageError for a glob of names that nothing fits: a misspelt one must not pass for tensors that were cast, or kept."""
+    if request.keep and request.quantize is None:
+        raise UsageError("--keep says what --quantize leaves as it is", hint="--quantize NAME")
+    names = [n for n, _, _ in weights.targets]
+    globs = [("--dtype", g, (*names, *subject.graph.params)) for g, _ in request.dtypes if g != "*"]
+    for option, glob, of in (*globs, *(("--keep", g, names) for g in request.keep)):
+        if not any(fnmatchcase(n, glob) for n in of):
+            raise UsageError(f"{option} {glob}: no tensor has such a name", hint=meant(glob, names))
 
 
 def arrange(subject: Subject, request: Request, survey: Survey) -> Weights:

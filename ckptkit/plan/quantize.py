@@ -124,7 +124,7 @@ def _part_name(template: str, weight: str) -> str:
 def said_of(raw: Mapping[str, object], request: Request, weights: Weights) -> dict[str, object]:
     """A configuration with what it has to say of the weights that were quantised, and of the matrices that were not."""
     if request.repack:
-        return {**raw, **words_of(request.container.NAME)}
+        return {**raw, **words_of(request.dialect, request.container.NAME)}
     if request.quantize is None:
         return dict(raw)
     packing, settings = quantizer(request.quantize)

@@ -1,4 +1,5 @@
-"""Weights in MXFP4 that get the parts that another naming has of them, bit for bit: gpt-oss' blocks and scales, and ggml's blocks.
+"""Weights in MXFP4 that get the parts that another naming has of them, bit for bit: gpt-oss' blocks and scales (transformers'
+and the original files'), and ggml's blocks.
 
 Policy: a code and the scale of its group go along as one number, code + 16 * scale, so that whatever joins, parts and turns weights does so
 with packed ones; the target's parts are cut out of these numbers again. Nothing is decoded and nothing rounded. What is joined of a packed
@@ -7,19 +8,17 @@ and a plain tensor is refused.
 
 from __future__ import annotations
 
-from .._typing import cast
 from ..errors import UnsupportedError
-from ..packing import Quantizer, by_name
 from .arrange import Weights
 from .target import Request
 from .values import Encode
-from .with_codes import BLOCKS, CODES, PARTS
+from .with_codes import CODES, packing_of
 
 
 def repacked(weights: Weights, request: Request) -> Weights:
     """`weights` with the parts of what is packed in the place of each. UnsupportedError where a tensor is packed in part only."""
     blocks = request.container.NAME == "gguf"
-    packing = cast(Quantizer, by_name(BLOCKS if blocks else PARTS))
+    packing = packing_of(request.dialect, request.container.NAME)
     settings: dict[str, int | str | bool] = {CODES: True, **({"type": "MXFP4"} if blocks else {})}
     targets = []
     came, encodes = dict(weights.came), dict(weights.encodes)

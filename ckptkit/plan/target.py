@@ -16,6 +16,7 @@ from ..graph.tf_objects import MEMORY
 from ..packing import by_name as packed
 from ..schema import Dialect
 from ..schema.templates import reduce_names
+from .with_codes import KINDS
 
 
 class Wanted(NamedTuple):
@@ -135,7 +136,7 @@ def repacks(subject: Subject, dialect: Dialect, container: Container) -> bool:
     """Whether all that is packed is MXFP4, which the target has too: as blocks of ggml, or as gpt-oss' parts."""
     kinds = {w.form.options.get("type", w.form.packing) for w in subject.packings.weights.values()}
     held = dialect.container == container.NAME and (container.NAME == "gguf" or bool(dialect.packed))
-    return held and kinds <= {"MXFP4", "mxfp4-experts"}
+    return held and kinds <= KINDS
 
 
 def _own_packing(subject: Subject, dialect: Dialect) -> bool:

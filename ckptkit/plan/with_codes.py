@@ -9,7 +9,7 @@ from ..packing import Form, Quantizer, by_name
 from ..schema import Architecture, Dialect, Table
 
 CODES = "codes_too"  # the option and the setting of packings by which a code goes along with its scale
-BLOCKS, PARTS = "ggml", "mxfp4-experts"
+BLOCKS, KINDS = "ggml", frozenset({"MXFP4", "mxfp4-experts", "mxfp4-experts-original"})  # what these are packed as: all the same codes
 
 
 def with_codes(form: Form) -> Form:
@@ -23,6 +23,11 @@ def packed_table(arch: Architecture, dialect: Dialect) -> Table:
     return Table(arch, dialect._replace(rows=rows)) if dialect.packed else arch.table(dialect.name)
 
 
-def words_of(container: str) -> Mapping[str, object]:
+def packing_of(dialect: Dialect | None, container: str) -> Quantizer:
+    """As what a target packs them."""
+    return cast(Quantizer, by_name(BLOCKS if container == "gguf" or dialect is None else dialect.packing))
+
+
+def words_of(dialect: Dialect | None, container: str) -> Mapping[str, object]:
     """What the target's configuration has to say of it."""
-    return {} if container == "gguf" else cast(Quantizer, by_name(PARTS)).words({})
+    return {} if container == "gguf" else packing_of(dialect, container).words({})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ..support import terminal
 
 Table = tuple[Sequence[str], list[Sequence[str]]]  # headings, rows
-_LEAST = 12  # columns that a text keeps
+_LEAST = 18  # columns that a text keeps
 
 
 def shape_words(shape: Sequence[int]) -> str:
@@ -41,6 +41,17 @@ def columns(headings: Sequence[str], rows: Iterable[Sequence[str]], margin: int 
     return lines
 
 
+def _short(text: str, most: int) -> str:
+    """A cell in at most so many columns: of a dotted name the first parts become letters, since their ends tell names apart; of a sentence
+    the end is left out."""
+    if len(text) <= most:
+        return text
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    if "." in text.strip(".") and not any(c in text.strip() for c in " /"):
+        return indent + terminal.abbreviated(text.strip(), most - len(indent))
+    return terminal.shortened(text, most, end=text.strip().count(" ") >= 3)
+
+
 def _within(table: list[Sequence[str]], right: list[bool], most: int) -> tuple[list[Sequence[str]], list[bool], int]:
     """A table whose lines are at most so many columns wide, and how many of its columns were left out for that."""
     count = len(right)
@@ -64,5 +75,5 @@ def _within(table: list[Sequence[str]], right: list[bool], most: int) -> tuple[l
     out: list[Sequence[str]] = []
     for r in table:
         last = max((k for k in range(count) if r[k]), default=0)
-        out.append([terminal.shortened(r[k], widths[k] if k < last or right[k] else most - starts[k]) for k in range(count)])
+        out.append([_short(r[k], widths[k] if k < last or right[k] else most - starts[k]) for k in range(count)])
     return out, right[:count], len(right) - count

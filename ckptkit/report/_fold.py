@@ -155,7 +155,6 @@ class _Shapes:
     def __init__(self) -> None:
         self.known: dict[object, int] = {}
         self.of: dict[int, int] = {}  # id of a level with parts in it -> its number
-        self.nodes: dict[int, tuple[Node, ...]] = {}
 
     def number(self, level: Trie) -> int:
         held = level.get(None)
@@ -179,9 +178,6 @@ def _nodes(level: Trie, before: str, shapes: _Shapes, runs: dict[str, list[int]]
 
     `before` is the name so far; `runs` has, by name so far, the numbers of the layers that one stands for already.
     """
-    shape = shapes.number(level)
-    if shape in shapes.nodes and not runs:
-        return shapes.nodes[shape]
     groups: dict[tuple[str, str, int, int], list[tuple[int, str]]] = {}
     for part, below in level.items():
         if part is not None:
@@ -201,8 +197,7 @@ def _nodes(level: Trie, before: str, shapes: _Shapes, runs: dict[str, list[int]]
         parameters = k * (own[1] + sum(c.parameters for c in children))
         nodes.append(Node(part, label, k, leaf, children, tensors, parameters, k * (own[2] + sum(c.nbytes for c in children))))
     nodes.sort(key=lambda node: natural(node.part))
-    shapes.nodes[shape] = tuple(nodes)
-    return shapes.nodes[shape]
+    return tuple(nodes)
 
 
 def stored_as(row: TensorRow) -> str:

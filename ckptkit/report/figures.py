@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 
 from .._typing import TYPE_CHECKING
 from ..errors import printable
 from ..graph.places import place_of
 from ..support.progress import human_bytes
-from ..support.terminal import shortened
+from ..support.terminal import abbreviated
 from ..verbs.inspect import Inspection
 from ..verbs.inspected_rows import TensorRow
 from ._columns import Table, shape_words
@@ -72,18 +71,6 @@ def _one_name(row: TensorRow) -> str:
 def short_figure(value: float | None) -> str:
     """A figure in few characters: three digits."""
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-
-
-def abbreviated(name: str, most: int) -> str:
-    """A dotted name in at most so many columns: its first parts become their first letters, numbers stay; an ellipsis if that is not
-    enough."""
-    parts = re.split(r"([./])", name)
-    for k in range(0, len(parts) - 1, 2):
-        if sum(map(len, parts)) <= most:
-            break
-        if not parts[k].isdigit():
-            parts[k] = parts[k][:1]
-    return shortened("".join(parts), most)
 
 
 def inspection_csv(i: Inspection) -> str:

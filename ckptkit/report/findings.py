@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _COLOUR = {"error": terminal.RED, "warning": terminal.YELLOW, "info": terminal.CYAN}
-_LINE = 100  # columns of a message, at most
+_LINE = 94  # columns of a message, at most
 
 
 def coloured(text: str, severity: str) -> str:
     """`text` in the severity's colour, where stdout takes colours."""
     return terminal.painted(text, _COLOUR[severity])
+
+
+def stopped(text: str) -> str:
+    """A sentence with a full stop, unless it ends with a mark of its own."""
+    return text if text.endswith((".", "?", "!")) else text + "."
 
 
 def show_findings(findings: Iterable[object]) -> str:
@@ -30,16 +35,17 @@ def show_findings(findings: Iterable[object]) -> str:
 
     lines = []
     most = terminal.width()
-    for f in findings:
-        assert isinstance(f, Finding)
+    every = [f for f in findings if isinstance(f, Finding)]
+    widest = max((len(f.rule) for f in every), default=0)
+    for f in every:
         text = printable(f.message, 2000)
         if f.where and f.where not in f.message:
             text = f"{printable(f.where)}: {text}"
         if f.hint:
-            text += f"{'' if text.endswith('.') else '.'} Hint: {printable(f.hint)}."
+            text = f"{stopped(text)} Hint: {stopped(printable(f.hint))}"
         if f.basis != "confirmed":
             text += f" ({f.basis})"
-        head = f"{f.severity:<8} {f.rule:<12} "
+        head = f"{f.severity:<8} {f.rule:<{max(12, widest)}} "
         room = _LINE if most is None else max(24, min(_LINE, most - len(head)))
         first, *rest = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
         lines.append(coloured(head, f.severity) + first)

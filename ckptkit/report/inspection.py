@@ -167,6 +167,8 @@ def facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield from _program(i)
     for key, extra in i.extras.items():
         yield "extras", f"{key} = {extra}"
+    if any(row.packed and row.stats is not None for row in i.tensors):
+        yield "figures", "those of packed weights are of the decoded values"
     if i.share < 1:
         yield "sampled", f"figures of about {100 * i.share:g} % of each large tensor"
     if len(i.tensors) != i.total:
@@ -402,7 +404,8 @@ def _text(i: Inspection, facts: Iterable[tuple[str, str]], sections: Iterable[tu
     if notable:
         lines += ["", show_findings(notable)]
     for _, (headings, rows) in sections:
-        lines += ["", *("  " + line for line in columns(headings, rows, 2))]
+        told = [r[0] for r in rows] if len(headings) == 1 else columns(headings, rows, 2)  # sentences, or a table
+        lines += ["", *("  " + line for line in told)]
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from ..errors import inert, printable
 from ..findings import Finding
 from ..gate.selection import fingerprint
 from ..rules import RULES
+from .findings import stopped
 
 Found = Sequence[tuple[str, Sequence[Finding]]]  # (path, its findings)
 _LEVEL = {"error": "error", "warning": "warning", "info": "note"}
@@ -29,7 +30,7 @@ def _message(f: Finding) -> str:
     if f.where and f.where not in f.message:
         text = f"{printable(f.where)}: {text}"
     if f.hint:
-        text += f"{'' if text.endswith('.') else '.'} Hint: {printable(f.hint)}."
+        text = f"{stopped(text)} Hint: {stopped(printable(f.hint))}"
     return text + ("" if f.basis == "confirmed" else f" ({f.basis})")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .._typing import TYPE_CHECKING, Any
 from ..graph.places import Place, by_name
 from ..scan.figures import PERCENTS, Histogram, Statistics
+from ..support.name_text import natural
 
 if TYPE_CHECKING:
     from ..verbs.diff import Change, Diff
@@ -98,7 +99,7 @@ def _letters(h: Histogram) -> str:
 
 def columns_of_change(d: Diff) -> dict[str, Any]:
     """The columns of what changed from A to B, a parameter each."""
-    changes = d.changes
+    changes = sorted(d.changes, key=lambda c: natural(c.name))
     digits = 5 if len(changes) <= MANY else 4
     shared = _Shared()
     columns: dict[str, Any] = {

@@ -67,7 +67,20 @@ def expectations(s: Subject, expect: Mapping[str, object]) -> Iterator[Finding]:
             shown = " or ".join(map(str, have)) if isinstance(have, tuple) else have
             if key == "variant":
                 shown, want = _variant_words(s, str(want), shown)
-            yield Finding("error", "expect", key, f"expected {key} {want}; the checkpoint has {shown}")
+            hint = one_of(expect[key], known) if (known := _words_for(s, key)) and expect[key] not in known else ""
+            yield Finding("error", "expect", key, f"expected {key} {want}; the checkpoint has {shown}", hint)
+
+
+def _words_for(s: Subject, key: str) -> list[str]:
+    """What an expectation may name, where that is one of few words; nothing for a number."""
+    if key == "dtype":
+        return [d.numpy for d in DTYPES.values() if d.kind == "float" and d.numpy]
+    if key == "variant":
+        return [v for a in architectures().values() for v in a.variants]
+    if key == "architecture":
+        return list(architectures())
+    of = architectures().values() if s.architecture is None else (s.architecture,)
+    return list(dict.fromkeys(d.name for a in of for d in a.dialects.values())) if key == "dialect" else []
 
 
 def _variant_words(s: Subject, want: str, shown: object) -> tuple[str, str]:

@@ -41,6 +41,7 @@ KINDS = {
         ("spiece.model", "sentencepiece.bpe.model"),
     ),
 }
+EITHER = ("Llama", "CodeLlama", "Gemma")  # classes of BPE or of Unigram, as the file has it; never of WordPiece
 ENDLESS = 10**9  # transformers writes 1e30 where there is no bound
 
 
@@ -252,6 +253,8 @@ def tokenizer(s: Subject) -> Iterator[Finding]:
         stem = name.removesuffix("Fast").removesuffix("Tokenizer")
         kind = next((k for k, (classes, _) in KINDS.items() if stem in classes), None)
         there = _kind(folder)
+        if stem in EITHER and there is not None and there[0] == "WordPiece":
+            kind = "BPE or Unigram"
         if kind is not None and there is not None and kind != there[0]:
             said = f"{SETTINGS} says {printable(name, 60)}, which has a {kind} vocabulary; {there[1]} beside it is {there[0]}"
             yield Finding("warning", "tokenizer", "tokenizer_class", said, "take the tokenizer's files that belong together")

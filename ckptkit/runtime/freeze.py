@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from ..errors import UsageError
+from ..errors import UsageError, one_of
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
@@ -21,7 +21,7 @@ def frozen(names: Iterable[str], selectors: str | Sequence[str] | None) -> froze
         found = {n for n in every for s in _expand(selector) if _means(s, n)}
         if not found:
             tops = sorted({n.split(".")[0] for n in every})
-            raise UsageError(f"freeze: {selector!r} is no parameter, module or range of layers here", hint=f"such as {', '.join(tops)}")
+            raise UsageError(f"freeze: {selector!r} is no parameter, module or range of layers here", hint=one_of(selector, tops))
         out |= found
     return frozenset(out)
 

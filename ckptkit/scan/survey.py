@@ -52,9 +52,11 @@ class Hash(Protocol):
 
 class Asked(NamedTuple):
     """What a pass is to give besides the values that rules look at. `digests` are given the bytes of the tensors they are named for, in
-    order (of tensors that `is_in_order`). `share` below 1 is a sample: statistics alone, of about that share of each large tensor."""
+    order (of tensors that `is_in_order`). `share` below 1 is a sample: statistics alone, of about that share of each large tensor.
+    `parts` are tensors that `statistics` may name though the checkpoint has them only as parts of others: the scales of packed weights."""
 
     statistics: Collection[str] = ()
+    parts: Mapping[str, StoredTensor] = {}
     digests: Mapping[str, Hash] = {}
     share: float = 1.0
     progress: Callable[[int, int], object] | None = None
@@ -132,7 +134,7 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     """Hold all checksums of a checkpoint against its bytes, take the values of the tensors `names`, and what else is `asked`, in one
     reading. Imports numpy if there are tensors to look at. Raises CorruptError, CancelledError.
     """
-    tensors = checkpoint.tensors
+    tensors = {**checkpoint.tensors, **asked.parts} if asked.parts else checkpoint.tensors
     values = dict.fromkeys(n for n in names if scannable(tensors[n])) if asked.share >= 1 else {}
     figures = dict.fromkeys(n for n in asked.statistics if has_statistics(tensors[n].spec.dtype))
     same = _once([*figures, *values], tensors)

@@ -312,6 +312,7 @@ class Dialect(NamedTuple):
     library: Library = Library()
     split: Split | None = None  # how tensor-parallel ranks share its tensors
     packed: Mapping[str, str] = {}  # rows of stacked experts that its library also stores in MXFP4 -> their layout as packed
+    packing: str = "mxfp4-experts"  # as what those are packed
     twin: str = ""  # the naming whose very names it has: it is only written, since what is read is of that one
     short: str = ""  # the axis whose last row, zeros, its container leaves out and reads as if it were there ("vocab": Marian's padding)
     pads: str = ""  # the axis that is padded to a multiple ("vocab"): its true size is the configuration's

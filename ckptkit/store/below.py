@@ -59,6 +59,10 @@ class Below:
         """Fetch pieces of many objects together."""
         self._tree.warm([(self._full(name), at, n) for name, at, n in wanted])
 
+    def save(self) -> None:
+        """As the whole tree."""
+        self._tree.save()
+
     def put(self, name: str, data: bytes, *, only_if: str | None = None) -> str:
         """Write a small object at once; its tag."""
         return self._tree.put(self._full(name), data, only_if=only_if)

@@ -33,7 +33,7 @@ class Expected:
 
     def _fetch(self, wanted: list[tuple[str, int, int]]) -> None:
         """Read runs, all requests at once."""
-        coming: list[tuple[memoryview, Future[bytes]]] = []
+        coming: list[tuple[memoryview, Future[memoryview]]] = []
         for path, a, b in wanted:
             made: Any = bytearray(b - a)
             data = memoryview(made)

@@ -124,6 +124,10 @@ class Tree(Protocol):
         """Fetch (name, offset, length) of many objects together, for the reads that follow."""
         ...
 
+    def save(self) -> None:
+        """Keep what was read of headers for the next command."""
+        ...
+
     def put(self, name: str, data: bytes, *, only_if: str | None = None) -> str:
         """Write a small object at once; its tag. `only_if`: ABSENT, or the tag that it must still have. Raises ExistsError."""
         ...

@@ -85,6 +85,9 @@ class LocalTree:
     def warm(self, wanted: Sequence[tuple[str, int, int]]) -> None:
         """Nothing: the system reads ahead by itself."""
 
+    def save(self) -> None:
+        """Nothing: the system keeps what was read."""
+
     def put(self, name: str, data: bytes, *, only_if: str | None = None) -> str:
         """Write a small file at once, by rename or, where it must be new, by link."""
         path = self._path(name)

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
-from .._typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .interface import Blob
+from .._typing import Any, Protocol
 
 PAGE = 1 << 12
+HEAD = 2 << 10  # bytes that are fetched of each place that is expected
 LARGE = 1 << 20  # bytes of a slice from which on it is a view
+
+
+class Paged(Protocol):
+    """What is read a page at a time."""
+
+    @property
+    def size(self) -> int: ...
+
+    def pread(self, n: int, at: int) -> bytes: ...
+    def read_many(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]: ...
+    def kept(self, at: int, n: int) -> bytes: ...
 
 
 class Pages:
     """What a parser indexes. `begin` and the length may be those of a part of the object."""
 
-    def __init__(self, blob: Blob, begin: int = 0, length: int | None = None) -> None:
+    def __init__(self, blob: Paged, begin: int = 0, length: int | None = None) -> None:
         self._blob, self._begin = blob, begin
         self._length = blob.size - begin if length is None else length
         self._page = -1, b""
+        self._expected = False
+
+    def expect(self, places: Sequence[int]) -> None:
+        """Fetch what begins at each of several places, together."""
+        self._expected = True
+        end = self._begin + self._length
+        self._blob.read_many([(self._begin + at, min(HEAD, end - self._begin - at)) for at in sorted(places) if 0 <= at < self._length])
 
     def __len__(self) -> int:
         return self._length
@@ -39,6 +56,9 @@ class Pages:
         number, page = self._page
         if number >= 0 and number <= at and at + n <= number + len(page):
             return page[at - number : at - number + n]
+        kept = self._blob.kept(self._begin + at, n) if self._expected else b""
+        if kept:
+            return kept
         if n > PAGE:
             return self._blob.pread(n, self._begin + at)
         start = at // PAGE * PAGE
@@ -93,6 +113,10 @@ class PageView:
         if stop - start > LARGE:
             return PageView(self._pages, self._start + start, self._start + stop)
         return memoryview(self._pages.take(self._start + start, max(0, stop - start)))
+
+    def expect(self, places: Sequence[int]) -> None:
+        """Fetch what begins at each of several places, together."""
+        self._pages.expect([self._start + at for at in places if at < len(self)])
 
     def tobytes(self) -> bytes:
         """All of it."""

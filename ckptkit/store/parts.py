@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 
@@ -171,6 +172,40 @@ def _crc32c(data: bytes | memoryview) -> str:
     return base64.b64encode(crc32c.function()(memoryview(data), 0).to_bytes(4, "big")).decode()
 
 
-def _body(data: bytes | memoryview) -> bytes | bytearray:
-    """What boto3 takes: bytes, or a bytearray, which it does not copy again."""
-    return data if isinstance(data, bytes) else bytearray(data)
+def _body(data: bytes | memoryview) -> Any:
+    """What boto3 takes: bytes, or a file, which it reads in pieces: memory that is sent is not copied first."""
+    return data if isinstance(data, bytes) else _Sent(data)
+
+
+class _Sent(io.RawIOBase):
+    """Memory as a file that is read."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._at = data, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is: what is sent again is read again."""
+        return True
+
+    def __len__(self) -> int:
+        return self._data.nbytes
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self)}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """The place."""
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """The next bytes."""
+        n = len(self) - self._at if size is None or size < 0 else size
+        out = bytes(self._data[self._at : self._at + n])
+        self._at += len(out)
+        return out

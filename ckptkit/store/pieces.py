@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections.abc import Callable, Sequence
 
 MOST = 256 << 20  # bytes kept of all objects of a tree
 LARGE = 1 << 20  # a run from this size on is not kept, except where it was asked for ahead
@@ -54,13 +55,21 @@ class Pieces:
 class Kept:
     """The pieces of many objects, each under its name and tag."""
 
-    def __init__(self) -> None:
+    def __init__(self, load: Callable[[str, str], Sequence[tuple[int, bytes]]] | None = None) -> None:
         self._lock = threading.Lock()
         self._of: dict[tuple[str, str], Pieces] = {}
         self._total = 0
+        self._load = load  # what was kept of an object before, by its name and tag: asked for once
+        self._asked: set[tuple[str, str]] = set()
+        self._new: set[tuple[str, str]] = set()  # of what there is more than was loaded
 
     def get(self, key: tuple[str, str], at: int, n: int) -> tuple[bytes, int]:
         """(at most `n` of the bytes kept from `at` on, how many there are of them)."""
+        if self._load is not None and key not in self._asked:
+            self._asked.add(key)
+            for start, data in self._load(*key):
+                self.add(key, start, data)
+            self._new.discard(key)
         with self._lock:
             pieces = self._of.get(key)
             found = pieces.from_(at)[:n] if pieces is not None else b""
@@ -75,6 +84,14 @@ class Kept:
             before = pieces.total
             pieces.add(at, data)
             self._of[key] = pieces  # the newest last
+            self._new.add(key)
             self._total += pieces.total - before
             while self._total > MOST and len(self._of) > 1:
                 self._total -= self._of.pop(next(iter(self._of))).total
+
+    def new(self) -> dict[tuple[str, str], list[tuple[int, bytes]]]:
+        """The pieces of each object of which there are more than were loaded; after this none are new."""
+        with self._lock:
+            there = [k for k in self._new if k in self._of]
+            self._new.clear()
+            return {k: list(zip(self._of[k].starts, self._of[k].runs, strict=True)) for k in there}

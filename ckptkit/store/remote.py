@@ -14,10 +14,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from weakref import WeakSet
 
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CheckpointError, CorruptError, NotFoundError, UnknownFormatError
+from . import header_cache
 from .interface import ABSENT, FOLDER, Entry
 from .pieces import Kept
 from .remote_blob import MOST, Ahead, RemoteBlob
@@ -106,7 +108,7 @@ class RemoteTree:
         self.root = root
         self.scheme = root.partition("://")[0]
         self.lists = True  # whether what there is may be asked for folder by folder
-        self.kept = Kept()
+        self.kept = Kept(partial(header_cache.load, root))
         self._listed: dict[str, tuple[float, dict[str, Entry]]] = {}
         self._found: dict[str, tuple[float, Entry | None]] = {}
         self._local = threading.local()
@@ -241,6 +243,10 @@ class RemoteTree:
 
     def fetch(self, name: str, entry: Entry, at: int, n: int) -> bytes:
         """One request: `n` bytes of an object that must still be `entry`."""
+        return bytes(self.fetch_view(name, entry, at, n))
+
+    def fetch_view(self, name: str, entry: Entry, at: int, n: int) -> memoryview:
+        """As `fetch`, without a copy of them."""
         import obstore
 
         words: dict[str, Any] = {"range": (at, at + n)}
@@ -251,7 +257,7 @@ class RemoteTree:
             meta = got.meta
             if not self.same(entry, meta):
                 raise replaced(self.label(name))
-            data = bytes(got.bytes())
+            data = memoryview(cast("Any", got.bytes()))
         except CheckpointError:
             raise
         except Exception as e:
@@ -306,6 +312,10 @@ class RemoteTree:
 
         for f in [pool().submit(one, *t) for t in todo]:
             f.result()
+
+    def save(self) -> None:
+        """Keep what was read of headers for the next command."""
+        header_cache.save(self.root, self.kept.new())
 
     def pool(self) -> ThreadPoolExecutor:
         """The threads that wait for stores."""

@@ -32,6 +32,7 @@ class Fetching(Protocol):
     kept: Kept
 
     def fetch(self, name: str, entry: Entry, at: int, n: int) -> bytes: ...
+    def fetch_view(self, name: str, entry: Entry, at: int, n: int) -> memoryview: ...
     def warm(self, wanted: Sequence[tuple[str, int, int]]) -> None: ...
     def ahead(self) -> dict[str, Ahead]: ...
     def label(self, name: str) -> str: ...
@@ -125,11 +126,16 @@ class RemoteBlob:
         self._tree.warm([(self.name, at, n) for at, n in wanted])
         return [self.pread(n, at) for at, n in wanted]
 
-    def later(self, at: int, n: int) -> Future[bytes]:
+    def kept(self, at: int, n: int) -> bytes:
+        """`n` bytes from `at` on, if they need no request; else nothing."""
+        have, count = self._tree.kept.get(self._key, at, n)
+        return have if count == n else b""
+
+    def later(self, at: int, n: int) -> Future[memoryview]:
         """One request for `n` bytes from `at` on, under way."""
         if at + n > self._entry.size:
             raise CorruptError(f"ends at byte {self._entry.size:,}, {at + n - self._entry.size:,} short", path=self._tree.label(self.name))
-        return self._tree.pool().submit(self._tree.fetch, self.name, self._entry, at, n)
+        return self._tree.pool().submit(self._tree.fetch_view, self.name, self._entry, at, n)
 
     def mapped(self, *, flat: bool = False) -> AbstractContextManager[Any]:
         """The whole object by index and slice, read where it is asked for; `flat`: as memory, all of it read."""

@@ -6,6 +6,7 @@ that it was read with. Addresses with a query or with a password in them are ref
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Sequence
@@ -150,6 +151,16 @@ def warm(wanted: Sequence[tuple[str, int, int]]) -> None:
 
 
 def forget() -> None:
-    """Drop all that is kept: what stores hold may be another thing now."""
+    """Drop all that is kept in memory: what stores hold may be another thing now."""
     with _lock:
+        _save()
         _trees.clear()
+
+
+def _save() -> None:
+    """Keep what was read of headers for the next command."""
+    for tree in () if _forked else _trees.values():
+        tree.save()
+
+
+atexit.register(_save)

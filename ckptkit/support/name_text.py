@@ -102,3 +102,12 @@ def _common(tails: Sequence[str]) -> str:
     common = first[:n]
     cut = max(common.rfind("."), common.rfind("/"))
     return common[: cut + 1]
+
+
+def meant(glob: str, names: Iterable[str]) -> str:
+    """The hint for a glob that no name fits: the name, or the part of names, that was probably meant; else parts that there are."""
+    from ..errors import one_of
+
+    every = list(names)
+    parts = dict.fromkeys(p for n in every for p in re.split(r"[./]", n) if p and not p.isdigit())
+    return one_of(glob.strip("*?"), [*parts, *every], most=8) if every else ""

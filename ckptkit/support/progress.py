@@ -47,6 +47,13 @@ def phase(progress: object, what: str) -> None:
         told(what)
 
 
+def turn(progress: object, number: int, of: int) -> None:
+    """Say which of several checkpoints is looked at from now on, if `progress` is one that shows it."""
+    told = getattr(progress, "turn", None)
+    if told is not None and of > 1:
+        told(number, of)
+
+
 class Watch:
     """Who is told how far something is, and asked whether it is to go on. Called by several threads."""
 
@@ -91,7 +98,7 @@ class Progress:
         except ValueError:  # a closed stream
             terminal = False
         self.active = terminal and not quiet
-        self._verb, self._what = verb, what
+        self._verb, self._what, self._turn = verb, what, ""
         self._clock = clock
         self._start = clock()
         self._last = float("-inf")
@@ -114,10 +121,16 @@ class Progress:
         if self.active:
             self._draw(self._line(0, 0, 0.0))
 
+    def turn(self, number: int, of: int) -> None:
+        """Show that this is the `number`th of so many."""
+        self._turn = f"{number:,} of {of:,}"
+        if self.active:
+            self._draw(self._line(0, 0, 0.0))
+
     def _line(self, done: int, total: int, seconds: float) -> str:
         """Verb and phase, how much, share, rate and time left; where there is little room the share and the time left."""
         room = columns(self._stream) - 1
-        head = ": ".join(t for t in (self._verb, self._what) if t)
+        head = ": ".join(t for t in (self._verb, self._turn, self._what) if t)
         parts = parts_of(done, total, seconds) if total or done else []
         for dropped in ("", "rate", "amount", "left"):
             parts = [p for p in parts if p[0] != dropped]

@@ -27,12 +27,12 @@ def is_terminal(stream: TextIO | None = None) -> bool:
         return False
 
 
-def size() -> tuple[int, int] | None:
-    """(columns, rows) of the terminal that stdout is, as COLUMNS and LINES say or as it says itself; None where it is none."""
-    if not is_terminal():
+def size(stream: TextIO | None = None) -> tuple[int, int] | None:
+    """(columns, rows) of the terminal that a stream (stdout) is, as COLUMNS and LINES say or as it says itself; None where it is none."""
+    if not is_terminal(stream):
         return None
     try:
-        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+        columns, rows = os.get_terminal_size((sys.stdout if stream is None else stream).fileno())
     except (OSError, ValueError):
         columns, rows = 80, 24
     said = [os.environ.get(n, "") for n in ("COLUMNS", "LINES")]
@@ -40,9 +40,9 @@ def size() -> tuple[int, int] | None:
     return max(columns or 80, NARROWEST), rows or 24
 
 
-def width() -> int | None:
-    """The columns that a line may take; None where stdout is no terminal, and a line may take as many as it needs."""
-    found = size()
+def width(stream: TextIO | None = None) -> int | None:
+    """The columns that a line may take; None where the stream (stdout) is no terminal, and a line may take as many as it needs."""
+    found = size(stream)
     return found[0] if found is not None else None
 
 
@@ -70,22 +70,36 @@ def length(text: str) -> int:
     return len(re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
-def shortened(text: str, most: int) -> str:
-    """`text` in at most so many columns, with an ellipsis in its middle: names differ at both ends."""
+def shortened(text: str, most: int, *, end: bool = False) -> str:
+    """`text` in at most so many columns, with an ellipsis in its middle (names differ at both ends), or at its `end`."""
     if len(text) <= most:
         return text
     encoding = getattr(sys.stdout, "encoding", None) or getattr(sys.__stdout__, "encoding", None) or ""
     dots = "…" if "utf" in encoding.lower() else "~"
-    if most < 8:
+    if most < 8 or end:
         return text[: max(0, most - 1)] + dots
     tail = (most - 1) // 2
     return text[: most - 1 - tail] + dots + text[len(text) - tail :]
 
 
+def abbreviated(name: str, most: int) -> str:
+    """A dotted name in at most so many columns: its first parts become their first letters, numbers stay, and so do the braces of a
+    placeholder; an ellipsis if that is not enough."""
+    import re
+
+    parts = re.split(r"([./])", name)
+    for k in range(0, len(parts) - 1, 2):
+        if sum(map(len, parts)) <= most:
+            break
+        if not parts[k].strip("{}").isdigit():
+            parts[k] = f"{{{parts[k][1:2]}}}" if parts[k].startswith("{") else parts[k][:1]
+    return shortened("".join(parts), most)
+
+
 def fitted(text: str, most: int | None) -> str:
     """A text whose lines are at most so many columns wide, broken between words; what follows is set in under where the text of its line
     began. A word that is longer stays whole."""
-    if most is None or all(len(line) <= most for line in text.split("\n")):
+    if most is None or all(length(line) <= most for line in text.split("\n")):
         return text
     out: list[str] = []
     for line in text.split("\n"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..errors import UsageError
 from ..findings import Finding
@@ -11,7 +11,8 @@ from ..graph.examine import Subject, examine
 from ..graph.lora import Adapter, read_adapter
 from ..graph.lora_base import fit
 from ..rules.adapters import adapter_findings, base_findings
-from ..scan.survey import survey
+from ..scan.survey import Asked, survey
+from ..support.progress import phase
 
 
 def adapter_alone(subject: Subject) -> list[Finding]:
@@ -19,21 +20,25 @@ def adapter_alone(subject: Subject) -> list[Finding]:
     return [*adapter_findings(read_adapter(subject.checkpoint))] if is_adapter(subject.checkpoint) else []
 
 
-def held_against(subject: Subject, base: str, *, integrity: bool) -> list[Finding]:
-    """An adapter against its base. Raises UsageError where `subject` is none."""
+def held_against(
+    subject: Subject, base: str, *, integrity: bool, progress: Callable[[int, int], object] | None = None
+) -> list[Finding]:  # fmt: skip
+    """An adapter against its base. `progress` is called with the bytes that are read and that there are. Raises UsageError where
+    `subject` is none."""
     if not is_adapter(subject.checkpoint):
         raise UsageError("--base: it is no adapter that could have one", path=subject.checkpoint.path)
     adapter = read_adapter(subject.checkpoint)
     with examine(base) as over:
         fitted = fit(adapter, over)
         findings = [*subject.checkpoint.findings, *adapter_findings(adapter), *base_findings(adapter, fitted, over)]
-    return [*findings, *_values(subject, adapter)] if integrity else findings
+    return [*findings, *_values(subject, adapter, progress)] if integrity else findings
 
 
-def _values(subject: Subject, adapter: Adapter) -> Iterator[Finding]:
+def _values(subject: Subject, adapter: Adapter, progress: Callable[[int, int], object] | None) -> Iterator[Finding]:
     """What the numbers of an adapter are: not numbers, or none that were trained."""
     tensors = subject.checkpoint.tensors
-    scan = survey(subject.checkpoint, list(tensors))
+    phase(progress, "reading the adapter")
+    scan = survey(subject.checkpoint, list(tensors), Asked(progress=progress))
     yield from scan.damaged
     for name, v in scan.values.items():
         if v.nan or v.inf:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..comparison.beside import classes_of, config_of, metadata_of, model_of
 from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
-from ..comparison.left_out import not_compared, other_keys
+from ..comparison.left_out import not_compared
+from ..comparison.module_weights import module_weights
 from ..engine.casts import cast
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
 from ..graph.contradicted import contradicted
@@ -22,7 +24,6 @@ from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..support.arrays import numpy_dtype
 from ..support.kernels import kernels
-from ..support.name_text import natural
 from ..support.progress import Watch
 from ..support.shown import html_of, line, text_of
 from ..support.threads import on_threads
@@ -168,10 +169,29 @@ def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: in
     finally:
         for canon in opened:
             canon.close()
-    changes = tuple(done[n] for n in names)
-    beside = _metadata(a, b) if metadata else {}
+    changes = (*(done[n] for n in names), *_modules(a, b, tolerance))
+    beside = metadata_of(a, b) if metadata else {}
     left_out, notes = not_compared(a, b)
-    return Diff(a, b, changes, _config(a, b), beside, _model(a, b), any(tolerance), _classes(a, b, left, right), left_out, notes)
+    return Diff(a, b, changes, config_of(a, b), beside, model_of(a, b), any(tolerance), classes_of(a, b, left, right), left_out, notes)
+
+
+def _modules(a: Subject, b: Subject, tolerance: Tolerance) -> Iterator[Change]:
+    """The weights of sentence-transformers' modules on both sides."""
+    import numpy as np
+
+    left, right = module_weights(a), module_weights(b)
+    for name in dict.fromkeys((*left, *right)):
+        x, y = left.get(name), right.get(name)
+        if x is None or y is None:
+            yield Change(name, "added" if x is None else "removed", x and x.item, y and y.item)
+        elif x.item.spec.shape != y.item.spec.shape:
+            yield Change(name, "reshaped", x.item, y.item)
+        elif x.item.spec == y.item.spec and x.raw == y.raw:
+            yield Change(name, "same", x.item, y.item)
+        else:
+            figures = _Figures(x.item.spec.dtype, y.item.spec.dtype, tolerance)
+            figures.take(*(np.frombuffer(h.raw, numpy_dtype(h.item.spec.dtype)) for h in (x, y)))
+            yield figures.change(x.item, y.item)
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -381,47 +401,6 @@ class _Figures:
         relative = (self.dd / self.aa) ** 0.5 if self.aa else (0.0 if not self.dd else float("inf"))
         mean = self.total / self.count if self.count else 0.0
         return Change(a.name, "retyped" if retyped else "changed", a, b, self.changed, self.largest, mean, relative, cosine, self.rounded)
-
-
-# --- beside the values ---------------------------------------------------------------------------------------------
-
-
-def _model(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
-    def of(s: Subject) -> dict[str, object]:
-        r = s.graph.recognition
-        return {
-            "architecture": r.architecture.name if r else None,
-            "dialect": r.dialect.name if r else None,
-            "container": s.checkpoint.container,
-            **s.graph.counts,
-        }
-
-    return _unlike(of(a), of(b))
-
-
-def _config(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
-    """Canonical values that both configurations say, and say differently; and what they say under keys that nobody here understands."""
-    if a.values is None or b.values is None:
-        return other_keys(a, b)
-    x, y = a.values.values, b.values.values
-    out = {k: (x[k], y[k]) for k in sorted(x.keys() & y.keys()) if x[k] != y[k]}
-    return {**out, **other_keys(a, b)}
-
-
-def _metadata(a: Subject, b: Subject) -> dict[str, tuple[object, object]]:
-    out = _unlike(dict(a.checkpoint.metadata), dict(b.checkpoint.metadata))
-    raws = [{} if s.config is None else {k: v for k, v in s.config.raw.items() if k != "ckptkit"} for s in (a, b)]
-    return out | _unlike(raws[0], raws[1])
-
-
-def _classes(a: Subject, b: Subject, left: Mapping[str, Item], right: Mapping[str, Item]) -> dict[str, tuple[object, object]]:
-    """Tensors whose classes are not the same on both sides."""
-    kinds = [{n: s.checkpoint.classes.get(i.stored) for n, i in side.items()} for s, side in ((a, left), (b, right))]
-    return {n: (kinds[0][n], kinds[1][n]) for n in kinds[0].keys() & kinds[1].keys() if kinds[0][n] != kinds[1][n]}
-
-
-def _unlike(x: Mapping[str, object], y: Mapping[str, object]) -> dict[str, tuple[object, object]]:
-    return {k: (x.get(k), y.get(k)) for k in sorted({*x, *y}, key=natural) if x.get(k) != y.get(k)}
 
 
 def place(item: Item) -> str:

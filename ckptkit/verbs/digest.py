@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, lies_as_is, like_absent
 from ..comparison.left_out import other_models
+from ..comparison.module_weights import Held, module_weights
 from ..findings import Finding
 from ..graph.account import require_read
 from ..graph.examine import Subject
@@ -136,8 +137,18 @@ def digest_after(subject: Subject, before: Before, jobs: int | None, watch: Watc
         for c in canons:
             c.close()
     parameters = {i.name: done[i.name] for i in items}
+    modules = module_weights(subject)
+    parameters |= {n: _of_module(held) for n, held in modules.items()}
+    every = {**{i.name: i for i in items}, **{n: held.item for n, held in modules.items()}}
     packed, kinds = _packed(subject, watch)
-    return Digest(whole_digest(parameters), parameters, {i.name: i for i in items}, other_models(subject), packed, kinds)
+    return Digest(whole_digest(parameters), parameters, every, other_models(subject), packed, kinds)
+
+
+def _of_module(held: Held) -> str:
+    """The digest of a weight of a module of sentence-transformers."""
+    state = _begun(held.item, "")
+    state.update(held.raw)
+    return str(state.hexdigest())
 
 
 def _packed(subject: Subject, watch: Watch) -> tuple[str, tuple[str, ...]]:

@@ -12,7 +12,8 @@ from ..support.machine import memory, processors
 # what extras bring, by the names of their distributions
 LIBRARIES = (
     "click", "tabulate", "numpy", "torch", "safetensors", "transformers", "tensorflow", "keras", "keras-hub", "h5py", "ml-dtypes", "PyYAML",
-    "onnx", "onnxruntime", "blake3", "crc32c", "isal", "zstandard", "tokenizers", "sentencepiece",
+    "onnx", "onnxscript", "onnxruntime", "blake3", "crc32c", "isal", "zstandard", "tokenizers", "sentencepiece", "textual", "obstore",
+    "boto3", "huggingface-hub",
 )  # fmt: skip
 
 

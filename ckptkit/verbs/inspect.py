@@ -141,8 +141,9 @@ def inspect(
             from ..scan.survey import NOTHING_MORE, survey
 
             asked = NOTHING_MORE if isinstance(stats, bool) else stats
-            share, names = asked.share, tuple(r.name for r in selected if r.name in s.checkpoint.tensors)
-            found = survey(s.checkpoint, (), asked._replace(statistics=names), checks=False)
+            parts = s.packings.parts(r.note for r in selected if r.role == "packing")
+            share, names = asked.share, tuple(r.name for r in selected if r.name in s.checkpoint.tensors or r.name in parts)
+            found = survey(s.checkpoint, (), asked._replace(statistics=names, parts=parts), checks=False)
             selected = [r._replace(stats=found.statistics.get(r.name)) for r in selected]
         said = _inspection(s, os.fspath(path), rows, tuple(selected), named=reading.container is not None)
         return (with_memory(s, said) if memory else said)._replace(share=share)

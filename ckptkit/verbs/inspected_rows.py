@@ -9,6 +9,7 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import Checkpoint
 from ..graph.examine import Subject
 from ..support.name_text import natural
+from ..tensors import DTYPES
 
 if TYPE_CHECKING:
     from ..graph.packed_weights import PackedWeight
@@ -34,13 +35,19 @@ class TensorRow(NamedTuple):
     offset: int | None
     stats: Statistics | None = None
 
+    @property
+    def packed(self) -> bool:
+        """Whether it is a packed weight: its figures are of the values that its codes stand for."""
+        return self.dtype not in DTYPES or DTYPES[self.dtype].block > 1
+
 
 FIGURES = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "median", "nan", "inf", "zeros")
 ORDERS = ("name", "bytes", "elements", *FIGURES)
 
 
 def ordered(rows: Iterable[TensorRow], order: str) -> list[TensorRow]:
-    """Rows by one of ORDERS: names in natural order, of figures the largest first and what has none last."""
+    """Rows by one of ORDERS: names in natural order, of figures the largest first and last what has none, or is a part of a packed weight:
+    scales, and words of zeros, are numbers of another kind."""
     by_name = sorted(rows, key=lambda row: natural(row.name))
     if order == "name":
         return by_name
@@ -48,7 +55,7 @@ def ordered(rows: Iterable[TensorRow], order: str) -> list[TensorRow]:
     def figure(row: TensorRow) -> float | None:
         if order in ("bytes", "elements"):
             return row.nbytes if order == "bytes" else row.elements
-        found: float | None = getattr(row.stats, order) if row.stats is not None else None
+        found: float | None = getattr(row.stats, order) if row.stats is not None and row.role != "packing" else None
         return found
 
     return sorted(by_name, key=lambda row: float("inf") if (value := figure(row)) is None else -value)

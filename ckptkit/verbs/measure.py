@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..errors import CancelledError, CheckpointError
+from ..errors import CancelledError, CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject, examine
 from ..graph.places import Place, places
@@ -19,7 +19,7 @@ from ..rules.run import look
 from ..scan.figures import Statistics
 from ..scan.survey import Asked
 from ..support.progress import Watch, phase
-from ..support.shown import line
+from ..support.shown import line, table_html
 from .digest import digest_after, digest_before
 
 if TYPE_CHECKING:
@@ -58,6 +58,16 @@ class Measurement(NamedTuple):
     def __repr__(self) -> str:
         return line(self, self.path, f"{len(self.tensors):,} tensors", f"{len(self.findings)} findings", self.digest)
 
+    def _repr_html_(self) -> str:
+        names = ("minimum", "maximum", "mean", "deviation", "nan", "inf")
+        shown = self.tensors[:20]
+        rows = [
+            (printable(m.name), m.dtype, str(list(m.shape)), *("-" if m.statistics is None else f"{_figure(m, n):.4g}" for n in names))
+            for m in shown
+        ]
+        more = len(self.tensors) - len(shown)
+        return table_html(repr(self), ("tensor", "dtype", "shape", *names), rows, f"and {more:,} more" if more else "")
+
     def plain(self) -> dict[str, object]:
         """The same as JSON data."""
         return {
@@ -69,6 +79,12 @@ class Measurement(NamedTuple):
                 for m in self.tensors
             ],
         }  # fmt: skip
+
+
+def _figure(m: Measured, name: str) -> float:
+    """A figure of a tensor; not a number where it has none."""
+    value = getattr(m.statistics, name)
+    return float("nan") if value is None else float(value)
 
 
 def measure(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from .._typing import TYPE_CHECKING, NamedTuple
+from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import by_name, open_checkpoint
 from ..errors import FindingsError, UnsupportedError, UsageError, printable
 from ..findings import Finding
@@ -26,7 +26,8 @@ from ..plan.target import Wanted, choose_target, single_file
 from ..rules.adapters import adapter_findings, base_findings
 from ..rules.run import run_rules
 from ..support.collector import paused
-from .convert import Conversion
+from ..support.sizes import parse_size
+from .convert import Conversion, cast_pairs
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -37,14 +38,15 @@ if TYPE_CHECKING:
         """The fields of Writing, as keywords."""
 
         container: str | None
-        dtypes: Sequence[tuple[str, str]]
-        max_shard_size: int | None
+        dtype: str | None
+        dtypes: str | Mapping[str, str] | Sequence[tuple[str, str]]
+        max_shard_size: int | str | None
         dry_run: bool
         overwrite: bool
         force: bool
         check: bool
         jobs: int | None
-        max_memory: int | None
+        max_memory: int | str | None
         sync: bool
         progress: Callable[[int, int], None] | None
 
@@ -63,6 +65,18 @@ class Writing(NamedTuple):
     max_memory: int | None = None
     sync: bool = True
     progress: Callable[[int, int], None] | None = None
+
+
+def writing(words: Words) -> Writing:
+    """What keywords say, in the forms that `convert` takes too ("bfloat16", "5GB", `dtype`). TypeError for one that there is not."""
+    said: dict[str, Any] = dict(words)
+    if unknown := [n for n in said if n != "dtype" and n not in Writing._fields]:
+        raise TypeError(f"there is no keyword {unknown[0]!r}; how it is written is said with {', '.join(('dtype', *Writing._fields))}")
+    said["dtypes"] = cast_pairs(said.pop("dtype", None), said.get("dtypes", ()))
+    for name, option in (("max_shard_size", "--max-shard-size"), ("max_memory", "--max-memory")):
+        if name in said:
+            said[name] = parse_size(said[name], option)
+    return Writing(**said)
 
 
 def merge(
@@ -84,7 +98,7 @@ def merge(
     from ..engine.replaceable import check_target
     from ..engine.run import run
 
-    src, dst, w = os.fspath(base), os.fspath(target), Writing(**words)
+    src, dst, w = os.fspath(base), os.fspath(target), writing(words)
     check_target(dst, single=single_file(dst, w.container), overwrite=w.overwrite or w.dry_run, inputs=())
     with paused(), examine(src, reading) as subject:
         subject, over, findings = _laid_over(subject, None if adapter is None else os.fspath(adapter), alpha)

@@ -23,14 +23,17 @@ from ..graph.reading import AS_FOUND, Reading
 from ..graph.recognition import Question
 from ..graph.survey import survey
 from ..graph.weight_graph import bind
+from ..plan.ledger import LEDGER, with_ledger
 from ..plan.make import Planned, make_plan
 from ..plan.target import Wanted, choose_target
+from ..plan.values import Plan
 from ..rules.adapters import adapter_findings
 from ..rules.run import run_rules
 from ..support.collector import paused
+from ..support.shown import html_of, line
 from ..tensors import StoredTensor
 from .convert import Conversion
-from .merge import Writing
+from .merge import writing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,6 +49,15 @@ class Split(NamedTuple):
     base: Conversion
     adapter: Conversion
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        return line(self, self.base.plan.target, self.adapter.plan.target, f"{len(self.findings)} findings")
+
+    def __str__(self) -> str:
+        return f"{self.base}\n{self.adapter}"
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def split(
@@ -66,7 +78,7 @@ def split(
     from ..engine.replaceable import check_target
     from ..engine.run import run
 
-    src, targets, w = os.fspath(wrapped), (os.fspath(base), os.fspath(adapter)), Writing(**words)
+    src, targets, w = os.fspath(wrapped), (os.fspath(base), os.fspath(adapter)), writing(words)
     if os.path.abspath(targets[0]) == os.path.abspath(targets[1]):
         raise UsageError(f"{targets[0]}: base and adapter have one folder each")
     for dst in targets:
@@ -144,7 +156,7 @@ def _base(subject: Subject, target: str) -> Planned:
     request = choose_target(subject, Wanted(container="safetensors"), target)
     planned = make_plan(subject, request, survey(subject, None))
     copies = tuple((p, n) for p, n in planned.plan.copies if n != CONFIG)
-    return planned._replace(plan=planned.plan._replace(copies=copies))
+    return _listed(planned, planned.plan._replace(copies=copies))
 
 
 def _adapter(subject: Subject, tensors: dict[str, StoredTensor], words: Mapping[str, object], target: str) -> Planned:
@@ -157,5 +169,10 @@ def _adapter(subject: Subject, tensors: dict[str, StoredTensor], words: Mapping[
         planned = make_plan(alone, request, survey(alone, None))
     finally:
         checkpoint.tensors = base
-    ledger = tuple((n, t) for n, t in planned.plan.texts if n.endswith("ledger.json"))
-    return planned._replace(plan=planned.plan._replace(copies=(), texts=((CONFIG, to_json_text(words)), *ledger)))
+    return _listed(planned, planned.plan._replace(copies=(), texts=((CONFIG, to_json_text(words)),)))
+
+
+def _listed(planned: Planned, plan: Plan) -> Planned:
+    """The same with `plan`, and with a ledger that lists its files."""
+    plan = plan._replace(texts=tuple((n, t) for n, t in plan.texts if n != LEDGER))
+    return planned._replace(plan=with_ledger(plan, planned.ledger))

@@ -97,9 +97,9 @@ def verify(
     if (against is not None or engines) and level in ("bits", "values"):
         raise UsageError(f"{'--against' if against else '--engines'} runs the model: it needs the level behaviour, not {level}")
     if len(engines) > 2 or any(e not in ENGINES for e in engines):
-        raise UsageError(
-            f"--engines {','.join(engines)}: expected one or two of {' and '.join(ENGINES)}", hint="such as --engines torch,keras"
-        )
+        odd = next((e for e in engines if e not in ENGINES), "")
+        hint = one_of(odd, ENGINES) if odd else "such as --engines torch,keras"
+        raise UsageError(f"--engines {','.join(engines)}: expected one or two of {' and '.join(ENGINES)}", hint=hint)
     reading = reading.but(**words)
     other = reading._replace(config=config_b, container=None, dialect=None, scope=None, drop=()) if reading_b is None else reading_b
     part = reading.part

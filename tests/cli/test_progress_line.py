@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import shutil
 import struct
 import termios
 from pathlib import Path
@@ -18,6 +19,7 @@ from ckptkit.support.progress import Progress, Watch
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 MODEL = FIXTURES / "made" / "bert-hf"
 OTHER = FIXTURES / "made" / "bert-google"
+ADAPTED = FIXTURES / "adapters" / "rslora"
 
 COMMANDS = {
     "validate": (("validate", MODEL), ["validate: reading the weights", "validate: holding tensors against each other"]),
@@ -28,6 +30,10 @@ COMMANDS = {
     "stats": (("inspect", MODEL, "--stats"), ["inspect: reading the weights"]),
     "report": (("report", MODEL, "-o"), ["report: reading the weights"]),
     "convert": (("convert", MODEL), ["convert: writing"]),
+    "fix": (("fix", FIXTURES / "faults" / "wrapper-optimizer" / "dp_optimizer.pth.tar"), ["fix: writing"]),
+    "merge": (("merge", ADAPTED / "base", ADAPTED / "adapter"), ["merge: writing"]),
+    "adapter": (("validate", ADAPTED / "adapter", "--base", ADAPTED / "base"), ["validate: reading the adapter"]),
+    "several": (("validate", MODEL, OTHER), ["validate: 1 of 2: reading the weights", "validate: 2 of 2: reading the weights"]),
 }
 
 
@@ -35,6 +41,7 @@ COMMANDS = {
 def test_a_command_that_reads_weights_says_what_it_does(what: str, tmp_path: Path) -> None:
     words, phases = COMMANDS[what]
     beside = {"report": [tmp_path / "page.html"], "convert": [tmp_path / "out", "--to", "google"]}.get(what, [])
+    beside = [tmp_path / "out"] if what in ("fix", "merge") else beside
     out, _ = on_terminal(*words, *beside, columns=60, rows=500)
     drawn = [piece for line in out.split("\n") for piece in line.split("\r")[:-1]]
     for phase in phases:
@@ -42,6 +49,16 @@ def test_a_command_that_reads_weights_says_what_it_does(what: str, tmp_path: Pat
     with_bytes = [piece for piece in drawn if piece.startswith(phases[0]) and "%" in piece]
     assert with_bytes and all(len(piece) < 60 for piece in drawn)
     assert not any("%" in line.rpartition("\r")[2] for line in out.split("\n") if line.startswith(what))  # it was wiped
+
+
+def test_of_a_folder_of_checkpoints_it_says_which_one(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(MODEL, tmp_path / "runs" / name)
+    for words in (("report", tmp_path / "runs", "-o", tmp_path / "pages"), ("validate", "--recursive", tmp_path / "runs")):
+        out, status = on_terminal(*words, columns=60, rows=500)
+        assert status == 0
+        for k in (1, 2):
+            assert f"{words[0]}: {k} of 2: reading the weights" in out, out
 
 
 def written(fd: int, count: int) -> list[str]:

@@ -29,10 +29,19 @@ def test_every_command_that_reads_a_source_has_the_options(command: str) -> None
     assert {"--config", container, "--architecture", "--dialect", "--scope", "--part", "--set"} <= flags(command)
 
 
-@pytest.mark.parametrize("command", ["diff", "verify"])
+@pytest.mark.parametrize("command", ["diff", "verify", "report", "browse"])
 def test_every_command_that_reads_two_has_them_for_each(command: str) -> None:
-    each = {f"--{name}-{side}" for name in ("config", "container", "dialect", "scope") for side in "ab"}
-    assert each | {"--config", "--architecture", "--part", "--set"} <= flags(command)
+    """And the first one's by the names that they have everywhere, since the second may not be there."""
+    each = {f"--{name}-{side}" for name in ("config", "container", "dialect", "scope", "drop") for side in "ab"}
+    each |= {f"--{name}" for name in ("config", "container", "dialect", "scope", "drop")}
+    assert each | {"--architecture", "--part", "--set"} <= flags(command)
+
+
+def test_a_report_of_one_is_read_with_the_options_of_every_command(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert run("report", HF, "-o", page, "--container", "safetensors", "--dialect", "hf", "-q").returncode == 0 and page.exists()
+    assert run("report", HF, "-o", tmp_path / "other.html", "--dialect", "nonesuch").returncode == 2
+    assert run("diff", GOOGLE, HF, "--dialect", "google", "--dialect-b", "hf").returncode == 0
 
 
 @pytest.mark.parametrize("words", [["inspect", HF], ["validate", HF], ["digest", HF], ["lock", HF], ["fix", HF, "out"], ["summary", HF]])

@@ -14,6 +14,8 @@ from terminals import COLOUR, COMMAND, on_terminal
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 MODEL = FIXTURES / "made" / "roberta-large-shaped"
+BERT = FIXTURES / "made" / "bert-hf"
+ADAPTED = tuple(FIXTURES / "adapters" / "rslora" / n for n in ("base", "adapter"))
 
 
 def plain(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
@@ -118,6 +120,36 @@ def test_a_command_alone_shows_what_there_is() -> None:
         assert done.returncode == 0 and done.stdout.startswith("Usage: ckptkit") and not done.stderr
 
 
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_list_of_commands_is_whole(columns: int) -> None:
+    """What a command is for is said to its end, and no usage breaks a word."""
+    out, _ = on_terminal("--help", columns=columns, rows=200)
+    listed = out.partition("Look:")[2]
+    assert "..." not in listed and "…" not in listed and "list      Architectures, dialects, containers and" in listed
+    usage = on_terminal("list", "--help", columns=columns, rows=200)[0]
+    assert "Usage: ckptkit list [OPTIONS] WHAT" in usage
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_an_error_is_broken_between_words(columns: int) -> None:
+    words = ("inspect", "/nonexistent/models/of/mine/checkpoint.safetensors")
+    out, status = on_terminal(*words, columns=columns, NO_COLOR="1")
+    lines = out.rstrip("\n").split("\n")
+    assert status == 2 and all(len(line) <= columns for line in lines) and (columns < 200) == (len(lines) > 1)
+    assert out.split() == plain(*words).stderr.split()
+
+
+def test_names_are_told_apart_where_there_is_little_room() -> None:
+    for columns in (60, 80):
+        out, _ = on_terminal("inspect", MODEL, columns=columns, rows=200, NO_COLOR="1")
+        rows = [line.split() for line in out.splitlines() if " F32 " in line]
+        assert len(rows) > 16 and len({row[0] for row in rows}) == len(rows)
+        for part in ("query", "key", "value"):
+            assert any(part in row[0] for row in rows), part
+    out, _ = on_terminal("inspect", MODEL, "--memory", columns=60, rows=200, NO_COLOR="1")
+    assert "activations, buffers of libraries and fragmentation come on top." in " ".join(out.split())
+
+
 def test_help_names_every_command_once() -> None:
     text = plain("--help").stdout.partition("Look:")[2]
     more = ("browse", "fix", "lock", "summary", "digest", "list", "merge", "env")
@@ -142,12 +174,56 @@ def test_help_names_every_command_once() -> None:
         (("inspect", MODEL, "--format", "jsn"), "json"),
         (("inspect", MODEL, "--limit", "rnk=3"), "rank"),
         (("list", "archs"), "architectures"),
+        (("inspect", BERT, "--set", "hedas=4"), "heads"),
+        (("inspect", BERT, "--include", "*qery*"), "query"),
+        (("inspect", BERT, "--histogram", "*qery*"), "query"),
+        (("inspect", BERT, "--drop", "*qery*"), "query"),
+        (("inspect", BERT, "--sort", "nrm"), "norm"),
+        (("convert", BERT, "/nonexistent/out", "--to", "hf", "--dtype", "*qery*=float16"), "query"),
+        (("convert", BERT, "/nonexistent/out", "--to", "hf", "--quantize", "fp8-blok"), "fp8-block"),
+        (("convert", BERT, "/nonexistent/out", "--to", "hf", "--quantize", "fp8-block", "--keep", "*poler*"), "pooler"),
+        (("convert", BERT, "/nonexistent/out", "--to", "hf", "--add", "clasifier"), "classifier"),
+        (("convert", BERT, "/nonexistent/out", "--to", "hf", "--drop", "poler"), "pooler"),
+        (("summary", BERT, "--freeze", "encodr"), "encoder"),
+        (("validate", BERT, "--report", "sarf=x"), "sarif"),
+        (("verify", BERT, BERT, "--engines", "trch"), "torch"),
+        (("verify", BERT, BERT, "--against", "transfomers"), "transformers"),
+        (("verify", BERT, BERT, "--level", "bit"), "bits"),
+        (("diff", BERT, BERT, "--dialect-b", "fairsek"), "fairseq"),
+        (("report", BERT, "-o", "/nonexistent/page.html", "--architecture", "brt"), "bert"),
+        (("merge", *ADAPTED, "/nonexistent/out", "--container", "safetensor"), "safetensors"),
+        (("merge", *ADAPTED, "/nonexistent/out", "--base-container", "safetensor"), "safetensors"),
+        (("merge", *ADAPTED, "/nonexistent/out", "--dtype", "bfloat"), "bfloat16"),
     ],
 )
 def test_a_misspelt_word_is_told_what_was_meant(words: tuple[object, ...], meant: str) -> None:
     done = plain(*words)
     assert done.returncode == 2 and not done.stdout
     assert f"did you mean '{meant}'?" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_word_that_is_expected_and_is_none_is_told_what_was_meant() -> None:
+    cases = {"dtype=float23": "float32", "variant=bert-bse": "bert-base", "architecture=brt": "bert", "dialect=gogle": "google"}
+    for said, meant in cases.items():
+        done = plain("validate", BERT, "--no-integrity", "--expect", said)
+        assert done.returncode == 1 and f"did you mean '{meant}'?" in " ".join(done.stdout.split()), done.stdout
+    assert "did you mean" not in plain("validate", BERT, "--no-integrity", "--expect", "architecture=roberta").stdout
+
+
+def test_findings_stand_under_one_another(tmp_path: Path) -> None:
+    """Also where the name of a rule is a long one."""
+    shutil.copytree(BERT, tmp_path / "m")
+    (tmp_path / "m" / "generation_config.json").write_text('{"eos_token_id": 5000}')
+    (tmp_path / "m" / "tokenizer_config.json").write_text('{"model_max_length": 5000}')
+    lines = plain("validate", tmp_path / "m", "--no-integrity").stdout.splitlines()[1:]
+    assert {line[:24].split()[1] for line in lines if line[0] != " "} == {"special-tokens", "tokenizer"}
+    assert {len(line) - len(line.lstrip()) for line in lines if line[0] == " "} == {24}
+    assert all(line[23] == " " and line[24] != " " for line in lines)
+
+
+def test_keep_without_quantize_is_a_mistake() -> None:
+    done = plain("convert", BERT, "/nonexistent/out", "--to", "hf", "--keep", "*pooler*")
+    assert done.returncode == 2 and "Hint: --quantize NAME" in done.stderr
 
 
 def test_a_word_of_a_policy_is_told_with_its_file(tmp_path: Path) -> None:
@@ -224,8 +300,15 @@ def test_completion(shell: str, tmp_path: Path) -> None:
         ("ckptkit validate a --ignore lay", "layers"),
         ("ckptkit inspect a --format js", "json"),
         ("ckptkit list archi", "architectures"),
+        ("ckptkit merge a b c --base-container safet", "safetensors"),
+        ("ckptkit report a --dialect fairs", "fairseq"),
+        ("ckptkit validate a --report sar", "sarif="),
+        ("ckptkit verify a b --engines tor", "torch"),
+        ("ckptkit inspect a --set hea", "heads="),
+        ("ckptkit inspect a --part gen", "generator"),
     ):
         assert word in completed(shell, line, tmp_path), line
-    for line in ("ckptkit inspect mod", "ckptkit inspect a --config mod", "ckptkit diff a mod"):
+    for words in ("inspect mod", "inspect a --config mod", "diff a mod", "split mod", "validate a --base mod"):
+        line = f"ckptkit {words}"
         offered = completed(shell, line, tmp_path)
         assert "model.safetensors" in offered or "files" in offered or "default" in offered or "bashdefault" in offered, line

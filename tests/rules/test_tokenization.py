@@ -99,6 +99,13 @@ def test_a_class_of_another_kind(folder: Path) -> None:
         assert (("warning", "tokenizer", "tokenizer_class") in found(folder)) == wrong, name
 
 
+def test_a_class_of_two_kinds_of_vocabulary_is_of_no_third(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    for kind, wrong in (("WordPiece", True), ("BPE", False), ("Unigram", False)):
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": kind, "vocab": {"a": 0}}}))
+        assert (("warning", "tokenizer", "tokenizer_class") in found(folder)) == wrong, kind
+
+
 @pytest.mark.parametrize(("said", "wrong"), [(512, True), (64, False), (63, False), (1e30, False), (int(1e30), False), ("x", False)])
 def test_texts_longer_than_the_positions(said: object, wrong: bool, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": said}))

@@ -166,3 +166,24 @@ def test_minilm_keeps_its_sentence_embeddings_through_three_forms(tmp_path: Path
             assert np.array_equal(running.run(running.built(path, "torch", given=said), ids)["sentence"], want), (to, path)
         one, two = (load_file(p / "model.safetensors") for p in (source, again))
         assert {n: x.tobytes() for n, x in two.items()} == {n: one[n].tobytes() for n in two}
+
+
+def test_diff_and_digest_count_the_weights_of_modules_and_what_they_do(model: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    assert ckptkit.diff(model, other).exit_code == 0 and ckptkit.digest(model).whole == ckptkit.digest(other).whole
+    changed = {**DENSE, "linear.bias": DENSE["linear.bias"] + np.float32(0.5)}
+    save_file(changed, other / "2_Dense" / "model.safetensors")
+    found = ckptkit.diff(model, other)
+    (change,) = found.different
+    assert found.exit_code == 1 and (change.name, change.kind, change.changed) == ("sentence.1.bias", "changed", 5)
+    assert change.largest == pytest.approx(0.5, abs=1e-6)
+    one, two = ckptkit.digest(model), ckptkit.digest(other)
+    assert one.whole != two.whole and [n for n in one.parameters if one.parameters[n] != two.parameters[n]] == ["sentence.1.bias"]
+    save_file(DENSE, other / "2_Dense" / "model.safetensors")
+    pooling = json.loads((other / "1_Pooling" / "config.json").read_text())
+    pooling |= {"pooling_mode_cls_token": False, "pooling_mode_max_tokens": True}
+    (other / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    assert ckptkit.diff(model, other).config.keys() == {"modules"}
+    shutil.rmtree(other / "2_Dense")
+    (other / "modules.json").unlink()
+    assert {c.kind for c in ckptkit.diff(model, other).different} == {"removed"}

@@ -31,6 +31,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "gpt2": ("gpt2", "GPT2LMHeadModel"),
     "t5": ("t5", "T5ForConditionalGeneration"),
     "bert": ("bert", "BertModel"),
+    "modern-bert": ("modernbert", "ModernBertModel"),
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
@@ -172,6 +173,10 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
     key = width if name == "minicpm3" else key
     if isinstance(rope, int) and isinstance(key, int) and rope < key:  # low-rank attention
         out |= {"rope": rope, "nope": key - rope, "value_dim": value}
+    if name == "modern-bert" and isinstance(layers, int) and 0 < layers < 4096:
+        step = of.get("attention.sliding_window_pattern", 3)
+        if isinstance(step, int) and step > 0:
+            out["layer_types"] = ["sliding_attention" if i % step else "full_attention" for i in range(layers)]
     if name == "llama4" and isinstance(layers, int) and 0 < layers < 4096 and of.get("attention.sliding_window") != 0:
         out["layer_types"] = ["chunked_attention" if (i + 1) % 4 else "full_attention" for i in range(layers)]
     if name == "minicpm" and isinstance(layers, int) and layers > 0:

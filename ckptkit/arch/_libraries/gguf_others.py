@@ -7,11 +7,11 @@ gated or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ckptkit.arch._libraries.decoder_words import may
 from ckptkit.arch._libraries.gguf_keys import FREE, form
-from ckptkit.schema import TORCH, Dialect, Files, Key
+from ckptkit.schema import TORCH, Dialect, Files, Key, Lack
 from ckptkit.schema.dialect import Whole
 
 TITLE = "llama.cpp (GGUF)"
@@ -39,16 +39,30 @@ def unscaled(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 def dialect(
     name: str, rows: Rows, keys: Mapping[str, str | Key], implied: Mapping[str, object], free: Mapping[str, object], *,
-    called: str = "gguf", **more: object,
+    called: str = "gguf", conflicts: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] = lambda values: (), **more: object,
 ) -> Dialect:  # fmt: skip
     """A dialect of this container."""
-    config = form(name, keys, implied=implied, whole=Whole({**FREE, **free}, remarks=unscaled), **more)  # type: ignore[arg-type]
+    whole = Whole({**FREE, **free}, conflicts, unscaled)
+    config = form(name, keys, implied=implied, whole=whole, **more)  # type: ignore[arg-type]
     return Dialect(
         name=called, title=TITLE, style=TORCH, rows=rows, container="gguf", config=config, files=Files(ties=False), alias="gguf",
     )  # fmt: skip
 
 
-def bert() -> Dialect:
+def after_one(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """llama.cpp's table of positions begins after the padding index."""
+    if values.get("pad") not in (None, 1):
+        yield "pad", "two rows are cut off its positions, for a padding index of 1"
+    if values.get("kin") == "camembert":
+        yield "kin", "its conversion of CamemBERT cuts no rows off the positions"
+
+
+def roberta(lacks: Mapping[str, Lack]) -> Dialect:
+    """RoBERTa as the BERT that it is there, whose positions begin at 0. `lacks`: the rows that are cut off."""
+    return bert(conflicts=after_one, defaults={"activation": "gelu", "pad": 1, "tied": True})._replace(lacks=lacks)
+
+
+def bert(**own: object) -> Dialect:
     """BERT without pooler and heads."""
     b, layer = "blk.{layer}.", "encoder.layers.{layer}."
     rows: Rows = {
@@ -70,10 +84,60 @@ def bert() -> Dialect:
         rows,
         {**sizes("bert"), "bert.context_length": "positions"},
         {},
-        {"activation": GELU},
-        defaults={"activation": "gelu"},
-        also={"bert.attention.causal": False},
+        {"activation": GELU, "kin": ...},
+        **{"defaults": {"activation": "gelu"}, "also": {"bert.attention.causal": False}, **own},  # type: ignore[arg-type]
     )
+
+
+MODERN_KEYS: dict[str, str | Key] = {
+    **{f"modern-bert.{k}": v for k, v in {
+        "context_length": may("max_positions"), "vocab_size": may("vocab"), "attention.sliding_window": may("window"),
+        "attention.sliding_window_pattern": may("full_every"), "rope.freq_base": may("rope_theta"),
+        "rope.freq_base_swa": may("local_rope_theta"),
+        "hidden_activation": Key("activation", required=False, words={"gelu": "gelu", "silu": "silu"}),
+    }.items()},
+    "derived.layer_types": may("layer_types"),
+}  # fmt: skip
+MODERN_FREE: dict[str, object] = dict.fromkeys((
+    "layer_types", "pooling", "stem_activation", "classifier_bias", "decoder_bias", "rope_type", "local_rope_type", "embedding_dropout",
+), ...)  # fmt: skip
+
+
+def by_turns(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """llama.cpp sees all in the first of so many layers, and turns positions as they are."""
+    kinds, step = values.get("layer_types"), values.get("full_every")
+    if not isinstance(kinds, (list, tuple)) or not isinstance(step, int) or step < 1:
+        step, kinds = 1, ()
+    if [k == "full_attention" for k in kinds] != [i % step == 0 for i in range(len(kinds))]:
+        yield "layer_types", f"its code of this architecture sees all in the first of {step} layers"
+    for word in ("rope_type", "local_rope_type"):
+        if values.get(word) not in (None, "default"):
+            yield word, "its code of this architecture reads no factors of frequencies"
+
+
+def modern_bert() -> Dialect:
+    """ModernBERT without heads: query, key and value in one, and the gate before what it multiplies."""
+    b, layer = "blk.{layer}.", "encoder.layers.{layer}."
+    rows: Rows = {
+        "token_embd": "embeddings.word",
+        "token_embd_norm": "embeddings.norm",
+        b + "attn_norm": layer + "attention.norm",
+        b + "attn_qkv.weight": (*(f"{layer}attention.{p}.weight" for p in ("query", "key", "value")), "*(heads head_dim) hidden"),
+        b + "attn_output": layer + "attention.output",
+        b + "ffn_norm": layer + "ffn.norm",
+        b + "ffn_up.weight": (layer + "ffn.gate.weight", layer + "ffn.up.weight", "*(intermediate) hidden"),
+        b + "ffn_down": layer + "ffn.output",
+        "output_norm": "encoder.norm",
+    }
+    return dialect(
+        "modern-bert", rows, {**sizes("modern-bert"), **MODERN_KEYS},
+        {"norm_bias": False, "attention_bias": False, "mlp_bias": False}, MODERN_FREE,
+        defaults={
+            "activation": "gelu", "full_every": 3, "rope_theta": 160000.0, "local_rope_theta": 10000.0, "tied": True,
+            "pooling": "cls", "stem_activation": "gelu",  # of heads, which a file has not
+        },
+        also={"modern-bert.attention.causal": False}, conflicts=by_turns,
+    )  # fmt: skip
 
 
 def gpt2() -> Dialect:

@@ -109,7 +109,11 @@ def megatron(
         if ours in modules:
             rows[theirs] = ours
     if D + "moe.router" in modules:
-        rows[L + "pre_mlp_layernorm"] = D + "ffn.norm"
+        # apart with TransformerEngine; the local layers' torch_dist calls it as if it were part of what follows
+        rows |= {
+            f"{L}pre_mlp_layernorm.{s} | {L}mlp.linear_fc1.layer_norm_{s}": (f"{D}ffn.norm.{s}", "hidden")
+            for s, _ in modules[D + "ffn.norm"].params
+        }
         rows[L + "mlp.router"] = D + "moe.router"
         rows |= _joined(modules, L + "mlp.experts.local_experts.{expert}.linear_fc1", [E + "gate", E + "up"], "*(intermediate)")
         rows[L + "mlp.experts.local_experts.{expert}.linear_fc2"] = E + "output"
@@ -135,7 +139,7 @@ def megatron(
         ),
         split=SPLIT, pads="vocab", files=Files(ties=False),
     )  # fmt: skip
-    swapped = {" | ".join(reversed(n.split(" | "))) if ".layer_norm_" in n else n: row for n, row in rows.items()}
+    swapped = {" | ".join(reversed(n.split(" | "))) if ".layer_norm_" in n.split(" | ")[0] else n: row for n, row in rows.items()}
     return engine, engine._replace(name="megatron_local", title="Megatron-core, local layers", rows=swapped, split=SPLIT._replace(whole=""))
 
 

@@ -20,17 +20,16 @@ from ...errors import CheckpointError, NotFoundError, UnsupportedError, printabl
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.lazy import later
-from ...support.name_text import collapse
 from ...tensors import DTYPES, Box, Check, Extent, StoredTensor, TensorSpec, Unread
 from .._interface import FOLDERS, NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
-    from .. import _pieces, megatron
+    from .. import _pieces, _ranks, megatron
     from . import items, metadata, names, torch_dist, write
     from .metadata import Chunk, Listed, Metadata
 else:
     later(
-        globals(), _pieces=".._pieces", items=".items", megatron="..megatron", metadata=".metadata", names=".names",
+        globals(), _pieces=".._pieces", _ranks=".._ranks", items=".items", megatron="..megatron", metadata=".metadata", names=".names",
         torch_dist=".torch_dist", write=".write",
     )  # fmt: skip
 
@@ -43,6 +42,7 @@ WRITABLE = True
 STATE = True  # an optimizer's state has a place
 TIES = False
 SINGLE = False
+PARTS = r"__[0-9]{1,7}_[0-9]{1,7}\.distcp|common\.pt"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
 RULE = "pieces"
@@ -51,7 +51,6 @@ _RANK = re.compile(r"__([0-9]{1,7})_[0-9]{1,7}\.distcp")
 _MODEL = re.compile(r"pytorch_model_fsdp_[0-9]{1,4}")  # accelerate, beside optimizer_0
 _STEP = re.compile(r"step-([0-9]{1,12})")  # torchtitan
 _NOWHERE = Extent("", 0, 0)
-_GONE = "copy the folder again: every rank's file belongs to it"
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
@@ -251,11 +250,7 @@ class _Reader:
 
     def findings(self) -> list[Finding]:
         """What was noticed."""
-        out = []
-        for why, found in self._lacking.items():
-            n = len(found)
-            text = f"{why}: {n} tensor{'s' * (n != 1)} lack{'s' * (n == 1)} a piece, {collapse(found, 3)}"
-            out.append(Finding("error", RULE, printable(found[0]), printable(text, 1000), _GONE))
+        out = [*_ranks.lacking(self._lacking)]
         more = self._wrong[20:]
         if more:
             out.append(Finding("error", RULE, more[0].where, f"{len(more)} more pieces are not what the metadata say"))

@@ -49,6 +49,7 @@ def read_run(folder: str) -> Run | None:
 
 def unstack(name: str, spec: TensorSpec, boxes: tuple[Box, ...]) -> list[tuple[str, TensorSpec, tuple[Box, ...]]]:
     """The tensors of single layers (and experts) in one of all layers."""
+    name = names.single_expert(name)
     if not names.is_stacked(name) or len(spec.shape) < 2:
         return [(name, spec, boxes)]
     depth = 2 if _EXPERTS in name and len(spec.shape) > 2 else 1

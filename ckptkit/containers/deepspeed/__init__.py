@@ -20,13 +20,14 @@ from ..._typing import TYPE_CHECKING
 from ...errors import UnsupportedError
 from ...findings import Finding
 from ...support.lazy import later
-from ...tensors import Check, TensorSpec
+from ...tensors import TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
+    from .. import _ranks
     from . import flat, states, universal
 else:
-    later(globals(), flat=".flat", states=".states", universal=".universal")
+    later(globals(), _ranks=".._ranks", flat=".flat", states=".states", universal=".universal")
 
 NAME = "deepspeed"
 TITLE = "DeepSpeed (ZeRO 1 to 3, universal)"
@@ -36,6 +37,7 @@ DEFAULT_FILE = "latest"
 WRITABLE = False
 TIES = False
 SINGLE = False
+PARTS = r".*_(?:model|optim)_states\.pt|zero"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
 _LATEST = ("latest", "latest_universal")
@@ -61,21 +63,14 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
 
 def _named(path: str) -> str | None:
     """The folder beside a `latest` that it names, if there is one with states."""
-    try:
-        with open_text(path) as file:
-            tag = file.read(4096).strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    if not tag or "/" in tag or "\\" in tag or "\0" in tag or tag in (".", ".."):
+    tag = _ranks.read_latest(path)
+    if tag is None:
         return None
     folder = os.path.join(os.path.dirname(path), tag)
     try:
         return folder if any(_STATES.fullmatch(n) or _SHARE.fullmatch(n) for n in store.listdir(folder)) else None
     except OSError:
         return None
-
-
-open_text = open
 
 
 def prefix(path: str) -> str | None:
@@ -95,20 +90,16 @@ def open(path: str) -> Checkpoint:
         found = flat.read_flat(folder, held)
     else:
         found = flat.read_module(folder, held)
+    files = [*held.model.values(), *held.optim.values(), *found.more]
+    ranks = {f.path: os.path.basename(f.path) for f in found.more} | held.ranks
     made = Checkpoint(
         path, NAME, found.tensors, files=[*([path] if os.path.basename(path) in _LATEST else []), *held.files, *found.files],
-        extras=found.extras, beside=found.beside, findings=[*held.findings, *found.findings], checks=lambda: _checks(held, found),
+        extras=found.extras, beside=found.beside, findings=[*held.findings, *found.findings], checks=lambda: _ranks.checks_of(files, ranks),
     )  # fmt: skip
     made.unread = found.unread
     made.ranks = held.ranks
     made.audit = lambda: _audit(made, found)
     return made
-
-
-def _checks(held: states.States, found: flat.Found) -> Iterator[Check]:
-    for file in (*held.model.values(), *held.optim.values(), *found.more):
-        for check in file.checks():
-            yield check._replace(where=f"{check.where} of {held.ranks.get(file.path) or os.path.basename(file.path)}")
 
 
 def _audit(made: Checkpoint, found: flat.Found) -> Iterator[Finding]:

@@ -13,16 +13,15 @@ from ..._typing import NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
-from ...support.name_text import collapse
 from ...support.opaque import Opaque
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec, Unread
 from .._pickle.globals import Tensor
+from .._ranks import lacking
 from ..torch.rank_file import RankFile
 from .states import States, mapping, shapes_of
 
 STATE = "optimizer.state."
 _GROUPS = ("single_partition_of_fp32_groups", "fp32_flat_groups", "fp32_groups")
-_GONE = "copy the folder again: every rank's file belongs to it"
 
 
 class Found(NamedTuple):
@@ -88,9 +87,7 @@ def read_flat(folder: str, held: States) -> Found:
     walk.all(groups, key, zero)
     walk.rest(value, first)
     beside = {n for n in (*found.tensors, *found.unread) if n.startswith(STATE)}
-    for name, why in walk.costs.items():
-        text = f"{name}: {len(why)} tensor{'s' * (len(why) != 1)} lack{'s' * (len(why) == 1)} a piece, {collapse(why, 3)}"
-        found.findings.append(Finding("error", "pieces", printable(why[0]), printable(text, 1000), _GONE))
+    found.findings.extend(lacking(walk.costs))
     return found._replace(beside=frozenset(beside))
 
 
@@ -121,8 +118,10 @@ class _Cutter:
         masters = [self._parts(r, key) for r in range(self.world)]
         count = max((len(m) for m in masters if m is not None), default=0)
         if self.stage == 3 and count != len(groups):  # sub-groups cut where they are full: one run for all groups
-            groups = [{n: s for group in groups for n, s in group.items()}]
-            self._stage3(groups[0], [None if m is None else m for m in masters], "")
+            shapes = {n: s for group in groups for n, s in group.items()}
+            for moment in ("", *self._moments(0)):
+                self._stage3(shapes, masters, moment)
+            self._step(0)
             return
         if count != len(groups):
             raise CorruptError(f"has {count} flat groups for {len(groups)} groups of parameters", path=self.held.model[0].path)
@@ -243,7 +242,7 @@ class _Cutter:
                     raise CorruptError(f"rank {rank} holds too few elements for the parameters", path=run[0][0].path)
                 extents += got
             at += piece
-            self._add(name, TensorSpec(dtype, shape), extents, lost)
+            self._add(f"{STATE}{name}.{moment}" if moment else name, TensorSpec(dtype, shape), extents, lost)
 
     def _add(self, name: str, spec: TensorSpec, extents: list[Extent], lost: list[int]) -> None:
         LIMITS.check("tensors", len(self.found.tensors) + 1, "the number of tensors", self.held.model[0].path)

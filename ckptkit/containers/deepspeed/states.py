@@ -10,6 +10,7 @@ from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
+from .._ranks import findings_of
 from ..torch.rank_file import RankFile, open_rank
 
 _MODEL = re.compile(r"(?:zero_pp_rank_([0-9]{1,6})_)?mp_rank_([0-9]{1,4})_model_states\.pt")
@@ -72,8 +73,7 @@ def read_states(folder: str) -> States:
         text = f"{lacking}, the file of rank 0, is missing: what the weights are called, and their shapes, is not known"
         raise CorruptError(text, path=folder, hint="fetch it: every file of a step belongs to the checkpoint")
     zero = os.path.join(folder, "zero")
-    findings = [f for files in (model, optim) for r in files.values() for f in r.findings]
-    shown = list(dict.fromkeys(findings))
+    shown = findings_of((*model.values(), *optim.values()))
     alone = [r for r in optim if r not in model] if any(ranks[f.path] != "all ranks" for f in model.values()) else []
     for r in (r for r in alone if r not in lost):
         what = f"the model_states of rank {r} are missing: its weights are in its optim_states, its buffers and frozen weights are not"

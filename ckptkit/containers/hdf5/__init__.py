@@ -140,8 +140,10 @@ def _in_shard(name: str, held: Mapping[str, object]) -> str:
 def read(view: Any, origin: int, path: str, label: str, map: object = None) -> Checkpoint:
     """The checkpoint in the bytes of an HDF5 file that begins at byte `origin` of the file at `path`; nothing of `view` is kept."""
     from .file import DAMAGE, File
-    from .groups import walk
+    from .groups import fetch_ahead, walk
 
+    if hasattr(view, "expect"):
+        fetch_ahead(File(view, origin, label, map))
     file = File(view, origin, label, map)
     try:
         tree = walk(file)

@@ -121,6 +121,24 @@ def walk(file: File) -> Tree:
     return tree
 
 
+def fetch_ahead(file: File) -> None:
+    """Have the headers of bytes that come from afar (`store.pages`) fetched level by level, all of a level together, before `walk` asks for
+    them one by one. Says nothing of what is wrong: `walk` does."""
+    walker = _Walker(file, Tree({}, {}, {}, []))
+    level, seen = [file.root], {file.root}
+    while level and len(seen) <= LIMITS.tensors:
+        file.data.expect(level)
+        below: list[int] = []
+        for at in level:
+            try:
+                members = walker.enter("", at)
+            except (*DAMAGE, CheckpointError):
+                continue
+            below += [a for _, a, target in members if target is None and a not in seen]
+            seen.update(below)
+        level = below
+
+
 def _resolve(tree: Tree, soft: dict[str, str], file: File, groups: Iterable[str]) -> None:
     """Soft links: another name of a dataset, a finding where they lead nowhere or to a group; CorruptError in a circle."""
     known = set(groups)

@@ -19,15 +19,16 @@ from ... import store
 from ..._typing import TYPE_CHECKING
 from ...support.lazy import later
 from ...support.opaque import Opaque
-from ...tensors import Check, TensorSpec
+from ...tensors import TensorSpec
 from .._interface import FOLDERS, NOTHING, Checkpoint, FileLayout, Inside, Part, Ranked
 
 if TYPE_CHECKING:
+    from .. import _ranks
     from ..torch import rank_write, write
     from . import legacy
     from . import names as naming
 else:
-    later(globals(), legacy=".legacy", naming=".names", rank_write="..torch.rank_write", write="..torch.write")
+    later(globals(), _ranks=".._ranks", legacy=".legacy", naming=".names", rank_write="..torch.rank_write", write="..torch.write")
 
 NAME = "megatron"
 TITLE = "Megatron (mp_rank folders)"
@@ -37,6 +38,7 @@ DEFAULT_FILE = "model_optim_rng.pt"
 WRITABLE = True
 TIES = False
 SINGLE = False
+PARTS = r"mp_rank_.*"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -70,10 +72,7 @@ def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
 def latest(tracker: str) -> str | None:
     """The folder of the iteration that Megatron's own file names: iter_0000100, or release."""
 
-    try:
-        said = store.read_bytes(tracker)[:100].decode().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
+    said = _ranks.read_latest(tracker) or ""
     name = "release" if said == "release" else f"iter_{int(said):07}" if said.isdigit() and len(said) < 12 else ""
     folder = os.path.join(os.path.dirname(tracker), name)
     return folder if name and store.is_folder(folder) else None
@@ -91,18 +90,12 @@ def open(path: str) -> Checkpoint:
     first = held.tensors[0]
     made = Checkpoint(
         folder, NAME, dict(first), files=[f.path for f in held.files], extras=held.extras, findings=held.findings,
-        checks=lambda: _checks(held),
+        checks=lambda: _ranks.checks_of(held.files, held.ranks),
     )  # fmt: skip
     made.ranks = held.ranks
     made.per_rank = held.tensors
     made.replicas = list(held.replicas)
     return made
-
-
-def _checks(held: legacy.Ranks) -> Iterator[Check]:
-    for file in held.files:
-        for check in file.checks():
-            yield check._replace(where=f"{check.where} of {held.ranks[file.path]}")
 
 
 def layout(

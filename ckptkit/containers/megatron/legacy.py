@@ -14,6 +14,7 @@ from ...limits import LIMITS
 from ...tensors import Box, StoredTensor
 from .._pickle.globals import Tensor
 from .._pieces import Replicas
+from .._ranks import AGAIN, findings_of
 from ..torch.rank_file import RankFile, open_rank
 from .names import EXTRA, arguments, expert_of, layer_of, shifted
 
@@ -61,8 +62,8 @@ def read_ranks(folder: str) -> Ranks:
         name = next((n for n in _chunks(first)[0]), "")
         whose = _label(place, max(tp, wants[0]), max(pp, wants[1]), ep)
         text = f"the file of {whose} is missing: {printable(name)!r} and others lack its part"
-        raise CorruptError(text, path=folder, hint="copy the folder again: every rank's file belongs to it")
-    findings: list[Finding] = list(dict.fromkeys(f for r in files.values() for f in r.findings))
+        raise CorruptError(text, path=folder, hint=AGAIN)
+    findings = findings_of(files.values())
     findings += _iterations(files, labels)
     found = Ranks(tuple({} for _ in range(tp)), list(files.values()), labels, {}, findings, [])
     layers = _Layers(files, tp, pp, ep)

@@ -16,6 +16,7 @@ STACK = "decoder.layers."
 _LAYER = re.compile(r"((?:.*\.)?decoder\.layers\.)([0-9]{1,6})(\..*)")
 _EXPERT = re.compile(r"(.*\.local_experts\.)([0-9]{1,6})(\..*)")
 _GROUPED = re.compile(r"(.*\.mlp\.experts\.linear_fc[12]\.(?:weight|bias))([0-9]{1,6})")
+_SINGLE = re.compile(r"(.*\.mlp\.experts\.)experts(\.[0-9]{1,6}\..*)")
 EXTRA = "_extra_state"
 
 
@@ -48,6 +49,12 @@ def expert_of(name: str) -> int:
 def is_stacked(name: str) -> bool:
     """Whether a tensor of torch_dist is all layers' at once."""
     return name.startswith(STACK) and not name[len(STACK) :].split(".", 1)[0].isdigit()
+
+
+def single_expert(name: str) -> str:
+    """The name of an expert that torch_dist keeps by itself (`singleton_local_shards`), as one that a rank has."""
+    found = _SINGLE.fullmatch(name)
+    return f"{found[1]}local_experts{found[2]}" if found is not None else name
 
 
 def unstacked(name: str, layer: int) -> str:

@@ -94,8 +94,10 @@ def repairs(done: Fixed, *, dry_run: bool = False, **_: Any) -> str:
 def environment(found: dict[str, Any], **_: Any) -> str:
     from ...support.progress import human_bytes
 
-    lines = [f"{k:<12} {human_bytes(v) if k == 'memory' and v else v}" for k, v in found.items() if k != "libraries"]
-    return "\n".join([*lines, *(f"{k:<12} {v or 'not installed'}" for k, v in found["libraries"].items())])
+    said = {k: human_bytes(v) if k == "memory" and v else v for k, v in found.items() if k != "libraries"}
+    said |= {k: v or "not installed" for k, v in found["libraries"].items()}
+    widest = max(map(len, said))
+    return "\n".join(f"{k:<{widest}}  {v}" for k, v in said.items())
 
 
 def digest(d: Digest, *, path: str = "", parameters: bool = False, **_: Any) -> str:
