@@ -3,7 +3,8 @@
     python -m benchmarks.fleet
 
 The store takes a second for each unit and nothing else is slow, so what is missing at the efficiency of 1 is ckptkit's and the
-engine's. All numbers of workers are measured in one run, on the same plan, from the beginning of the run to its commit; the workers are there before.
+engine's. All numbers of workers are measured in one run, on the same plan, from the beginning of the run to its commit; the workers
+are there before.
 """
 
 from __future__ import annotations
