@@ -32,6 +32,7 @@ def learn_type(model_type: str, seconds: float) -> dict[str, Any]:
 
 
 def _learn_type(model_type: str, seconds: float, *, heads: bool) -> dict[str, Any]:
+    from learning.check import disagreements
     from learning.observe import IGNORED, Timeout, limit, unfilled
     from learning.sample import observe
     from learning.schema import learn
@@ -41,6 +42,8 @@ def _learn_type(model_type: str, seconds: float, *, heads: bool) -> dict[str, An
             lab = observe(model_type, seconds)
             lab.heads = heads
             schema, wrong = learn(lab)
+            if lab.further and (whole := lab.build(lab.principal, {})) is not None:
+                wrong += [f"at its default configuration: not as foretold: {x}" for kind in disagreements(schema, whole) for x in kind[:1]]
             text = packed(model_type, lab, schema, sorted(set().union(*(IGNORED.get(c, set()) for c in schema.classes))))
     except LookupError as e:
         return {"why": str(e).strip("'\"")}
@@ -51,7 +54,8 @@ def _learn_type(model_type: str, seconds: float, *, heads: bool) -> dict[str, An
     names = [w for w in wrong if ": not" in w]
     if not schema.rows:
         return {"why": "none of its classes has a tensor"}
-    if lab.further and 2 * sum(r.when is None or _open(r.pattern, schema.places) for r in schema.rows) > len(schema.rows):
+    unsaid = [r for r in schema.rows if _open(r.pattern, schema.places)]
+    if lab.further and (10 * len(unsaid) > len(schema.rows) or 2 * sum(r.when is None for r in schema.rows) > len(schema.rows)):
         return {"why": "which of its tensors are there depends on what was not explained"}
     runs = uncounted(schema)
     if runs:

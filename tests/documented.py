@@ -130,6 +130,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("docs/fleet.md", r"s3://|--on local"): "tests/test_fleet_array.py",
     ("docs/stores.md", r"^```console"): "tests/test_stores.py",  # against servers of its own: these are other people's
     ("docs/packed.md", r"gpt-oss/ m.gguf"): "tests/test_gguf_mxfp4.py",
+    ("docs/packed.md", r"gpt-oss/original/"): "tests/test_gpt_oss_original.py",
     ("docs/models.md", r"^```python"): "tests/runtime/test_docs.py",
     ("docs/models.md", r"--to (onnx|pt2|savedmodel|keras)$"): "tests/runtime/test_export.py",
     ("docs/models.md", r"^python examples/"): "tests/runtime/test_examples.py",

@@ -368,13 +368,13 @@ def test_where_there_is_no_terminal_inspect_is_named() -> None:
 
 def test_without_textual_the_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "textual.py").write_text("raise ImportError\n")
-    out, status = on_terminal("browse", MODEL, PYTHONPATH=f"{tmp_path}{os.pathsep}{oracles.ROOT}", NO_COLOR="1")
+    out, status = on_terminal("browse", MODEL, PYTHONPATH=f"{tmp_path}{os.pathsep}{oracles.ROOT}", NO_COLOR="1", columns=1000)
     assert status == 2 and out.count("\n") == 1
     assert out.startswith("error: browse needs Textual, which is not installed. Hint: in a clone of this repository: pip install '.[tui]'")
 
 
 def test_what_cannot_be_read_is_said_in_one_line() -> None:
-    out, status = on_terminal("browse", "/nonexistent", NO_COLOR="1")
+    out, status = on_terminal("browse", "/nonexistent", NO_COLOR="1", columns=1000)
     assert status == 2 and out.startswith("error: /nonexistent: ") and out.count("\n") == 1
 
 
@@ -382,7 +382,7 @@ def test_limits_are_held_and_raised(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes((MODEL / "model.safetensors").read_bytes())
     text = json.dumps({"weight_map": {"w": "w.safetensors"}})[:-1] + ', "x": ' + "[" * 150 + "]" * 150 + "}"
     (tmp_path / "model.safetensors.index.json").write_text(text)
-    out, status = on_terminal("browse", tmp_path / "model.safetensors.index.json", NO_COLOR="1")
+    out, status = on_terminal("browse", tmp_path / "model.safetensors.index.json", NO_COLOR="1", columns=1000)
     assert status == 2 and "over the limit json_depth=100. Hint: where the file is trusted: --limit json_depth=N" in out
 
 

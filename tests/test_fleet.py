@@ -198,12 +198,12 @@ def test_work_that_kills_each_process_is_an_error_and_the_rest_is_kept(source: P
 
 def test_dask_writes_the_same_and_a_worker_that_dies_costs_a_unit(source: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as cluster, fleet.engine(cluster.scheduler_address.replace("tcp://", "dask://")) as engine:
-        units, work, processes = check_deaths(engine, source, tmp_path, 0.3)  # time to hand over what was done before
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None) as cluster:
+        cluster.adapt(minimum=2, maximum=2, interval="500ms")  # whoever runs Dask replaces its workers
+        with fleet.engine(cluster.scheduler_address.replace("tcp://", "dask://")) as engine:
+            units, work, processes = check_deaths(engine, source, tmp_path, 0.3)  # time to hand over what was done before
     deaths = len([n for n in range(1, units + 1) if n % 10 in (2, 5, 8)])
-    assert work == units + deaths and processes >= deaths
+    assert units + deaths <= work <= units + 2 * deaths and processes >= deaths  # one that the scheduler had sent ahead may go with it
 
 
 def test_ray_writes_the_same_while_workers_die_and_a_node_goes(source: Path, tmp_path: Path) -> None:

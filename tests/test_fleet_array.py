@@ -318,3 +318,16 @@ def test_the_script_of_slurm_plans_works_and_finishes(tmp_path: Path) -> None:
     assert "worker 3 of 3 is done" in done.stderr
     convert(BERT, tmp_path / "here", to="google")
     assert written(tmp_path / "there") == written(tmp_path / "here")
+
+
+def test_the_table_of_the_simulation_is_what_it_gives() -> None:
+    """Its assumptions are numbers in it, so the page cannot say others; a few rows, for it takes a while."""
+    sys.path.insert(0, str(oracles.ROOT))
+    from benchmarks.fleet_simulation import ROWS, median
+
+    text = (oracles.ROOT / "docs" / "fleet.md").read_text(encoding="utf-8")
+    for name, world in ROWS:
+        assert f"\n| {name} | " in text
+        if name in ("1 machine", "100", "40, the store gives 12.5 GB/s"):
+            o = median(world)
+            assert f"\n| {name} | {o.units:,} | {o.again} | {o.seconds:,.0f} | {o.efficiency:.2f} |\n" in text

@@ -14,7 +14,7 @@ from ckptkit.rules import CHECKS, READS, RULES
 from ckptkit.rules.__main__ import page
 
 CONVERTING = {  # what a conversion or a merge says of its target
-    "adjusted", "carried", "function", "quantize", "dropped", "initialised", "lossy", "merge", "overflow",
+    "adjusted", "carried", "function", "quantize", "dropped", "initialised", "lossy", "merge", "overflow", "plan",
 }  # fmt: skip
 
 

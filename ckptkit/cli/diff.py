@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @declare.option("--tensors", is_flag=True, help="A row for each parameter, not for each layer and part.")
 @declare.option("--only-changed", is_flag=True, help="Leave out what is the same.")
 @declare.option("--metadata", is_flag=True, help="Compare metadata and every key of the configurations too.")
+@declare.option("--on", metavar="ENGINE", help="Have other processes compare: local:N, ray, ray://HOST:10001, dask://HOST:8786.")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads.  [default: the processors]")
 @format_option("diff")
 def command(
@@ -33,6 +34,7 @@ def command(
     tensors: bool,
     only_changed: bool,
     metadata: bool,
+    on: str | None,
     jobs: int | None,
     form: str,
 ) -> int:
@@ -53,6 +55,15 @@ def command(
     one, two = examine_two(a, b, reading, reading_b)
     with one as x, two as y:
         with Progress("diff", "comparing parameters") as progress:
-            d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs, progress=progress)
+            if on is None:
+                d = diff(x, y, atol=atol, rtol=rtol, metadata=metadata, jobs=jobs, progress=progress)
+            else:
+                from ..support.progress import Watch
+                from ..verbs.diff import Tolerance
+                from ..verbs.diff_spread import diff_on
+                from ..verbs.spread import same_as
+
+                same = same_as(x, a, reading), same_as(y, b, reading_b)
+                d = diff_on(on, x, y, same, Tolerance(atol, rtol), metadata, Watch(progress))
         declare.echo(show("diff", d, form, tensors=tensors, only_changed=only_changed))
         return d.exit_code

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 @declare.argument("path")
 @source_options
 @declare.option("--parameters", is_flag=True, help="Also the digest of each canonical parameter.")
+@declare.option("--on", metavar="ENGINE", help="Have other processes read it: local:N, ray, ray://HOST:10001, dask://HOST:8786.")
 @format_option("digest")
 def command(
     path: str,
     reading: Reading,
     parameters: bool,
+    on: str | None,
     form: str,
 ) -> int:
     """Print the canonical digest of the checkpoint at PATH.
@@ -35,7 +37,7 @@ def command(
     from ..verbs.digest import digest
 
     with Progress("digest", "reading the weights") as progress:
-        d = digest(path, progress=progress, reading=reading)
+        d = digest(path, progress=progress, on=on, reading=reading)
     declare.echo(show("digest", d, form, path=path, parameters=parameters))
     for text in d.left_out:
         declare.echo(f"note: {printable(text)}", err=True)

@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 @declare.option("--top", type=declare.IntRange(1), metavar="N", help="Only the first N tensors of the list.")
 @declare.option("--sample", type=declare.FloatRange(0), metavar="SHARE", help="Read about this share of each large tensor (0.01).")
 @declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Threads that read the weights.  [default: the processors]")
+@declare.option("--on", metavar="ENGINE", help="Have other processes read the weights: local:N, ray, dask://HOST:8786.")
 @declare.option("--memory", is_flag=True, help="Estimate the memory to run and to train it: by type, with its parts; decoders' caches.")
 @source_options
 @format_option("inspection")
 def command(
     path: str, tensors: bool, tree: bool, include: tuple[str, ...], exclude: tuple[str, ...], stats: bool,
-    histogram: tuple[str, ...], sort: str | None, top: int | None, sample: float | None, jobs: int | None, memory: bool,
-    reading: Reading, form: str,
+    histogram: tuple[str, ...], sort: str | None, top: int | None, sample: float | None, jobs: int | None, on: str | None,
+    memory: bool, reading: Reading, form: str,
 ) -> int:  # fmt: skip
     """Show what is in the checkpoint at PATH: container, dialect, architecture, layers, sizes, parameters, tensors.
 
@@ -75,7 +76,7 @@ def command(
             progress = stack.enter_context(Progress("inspect", "reading the weights"))
             figures = Asked(share=sample or 1.0, progress=progress, jobs=jobs)
         try:
-            found = inspect(path, reading=reading, include=(*include, *histogram), exclude=exclude, stats=figures, memory=memory)
+            found = inspect(path, reading=reading, include=(*include, *histogram), exclude=exclude, stats=figures, memory=memory, on=on)
         except (NotFoundError, UsageError):
             from ..verbs.listing import is_collection, list_folder
 

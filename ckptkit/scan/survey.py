@@ -62,6 +62,7 @@ class Asked(NamedTuple):
     progress: Callable[[int, int], object] | None = None
     cancelled: Callable[[], bool] | None = None
     jobs: int | None = None
+    elsewhere: Callable[[Collection[str], Collection[str], Watch], Scan] | None = None  # (values, statistics of) which others look at
 
 
 NOTHING_MORE = Asked()
@@ -134,6 +135,8 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     """Hold all checksums of a checkpoint against its bytes, take the values of the tensors `names`, and what else is `asked`, in one
     reading. Imports numpy if there are tensors to look at. Raises CorruptError, CancelledError.
     """
+    if asked.elsewhere is not None and asked.share >= 1 and not asked.digests:
+        return _with_others(checkpoint, names, asked, asked.elsewhere, checks=checks)
     tensors = {**checkpoint.tensors, **asked.parts} if asked.parts else checkpoint.tensors
     values = dict.fromkeys(n for n in names if scannable(tensors[n])) if asked.share >= 1 else {}
     figures = dict.fromkeys(n for n in asked.statistics if has_statistics(tensors[n].spec.dtype))
@@ -163,6 +166,17 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     findings = [f for _, f in sorted(state.found, key=lambda x: order.get(x[1].where, 0))]
     found = {n: _values(tensors[n], state.tallies[m]) for n in values if (m := same.get(n, n)) in state.tallies}
     return Scan(findings, found, {n: state.statistics[m] for n in figures if (m := same.get(n, n)) in state.statistics})
+
+
+def _with_others(
+    checkpoint: Checkpoint, names: Collection[str], asked: Asked, elsewhere: Callable[..., Scan], *, checks: bool
+) -> Scan:
+    """`survey`, whose tensors others look at; the checksums are held here, and what is no tensor of the file."""
+    apart = asked._replace(elsewhere=None, statistics=[n for n in asked.statistics if n in asked.parts])
+    here = survey(checkpoint, [n for n in names if n in asked.parts], apart, checks=checks)
+    wanted = ([n for n in some if n not in asked.parts] for some in (names, asked.statistics))
+    there = elsewhere(*wanted, Watch(asked.progress, asked.cancelled))
+    return Scan(here.damaged, {**there.values, **here.values}, {**there.statistics, **here.statistics})
 
 
 def _once(names: Sequence[str], tensors: Mapping[str, StoredTensor]) -> dict[str, str]:

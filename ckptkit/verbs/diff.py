@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..comparison.beside import classes_of, config_of, metadata_of, model_of
-from ..comparison.canonical_stream import Canon, Item, items_of, like_absent
+from ..comparison.canonical_stream import Canon, Item
 from ..comparison.left_out import not_compared
 from ..comparison.module_weights import module_weights
+from ..comparison.sides import sides_of
 from ..engine.casts import cast
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED
-from ..graph.contradicted import contradicted
 from ..graph.examine import Subject, examine
 from ..graph.examine_two import examine_two
 from ..support.arrays import numpy_dtype
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 BLOCK = 1 << 18  # elements: with smaller ones two threads wait for each other between numpy's calls
+NONE: Mapping[str, Change] = {}
 KINDS = ("same", "changed", "retyped", "reshaped", "added", "removed")
 
 
@@ -126,7 +127,7 @@ def diff(
             x, y = (s if isinstance(s, Subject) else stack.enter_context(examine(s)) for s in (a, b))
         else:
             x, y = (stack.enter_context(s) for s in examine_two(a, b))
-        return _diff(x, y, Tolerance(atol, rtol), metadata, jobs, Watch(progress))
+        return diff_of(x, y, Tolerance(atol, rtol), metadata, jobs, Watch(progress))
 
 
 class Tolerance(NamedTuple):
@@ -136,23 +137,20 @@ class Tolerance(NamedTuple):
     relative: float = 0.0
 
 
-def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: int | None, watch: Watch) -> Diff:
-    sizes = a.sizes(), b.sizes()
-    also = {*contradicted(a), *contradicted(b)}  # computed, or repeated, on one side alone
-    sides = items_of(a, sizes[0], also), items_of(b, sizes[1], also)
-    left, right = ({i.name: i for i in side} for side in sides)
-    void = [like_absent(s, z, side) for s, z, side in zip((a, b), sizes, sides, strict=True)]
-    void = [void[0] - right.keys(), void[1] - left.keys()]  # what one naming has no place for, and the other holds as nothing
-    if (a.graph.recognition is None) is not (b.graph.recognition is None):  # one is unknown: by stored names
-        left, right = ({i.stored: i._replace(name=i.stored) for i in side.values()} for side in (left, right))
+def diff_of(
+    a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: int | None, watch: Watch, known: Mapping[str, Change] = NONE
+) -> Diff:
+    """The outcome, with what is `known` of parameters; the others are compared here."""
+    left, right, sizes, void = sides = sides_of(a, b)
     local, measured = threading.local(), _Measured()
     opened: list[Canon] = []
 
     def one(name: str) -> Change:
         x, y = left.get(name), right.get(name)
+        if name in known:
+            return known[name]
         if x is None or y is None:
-            same = name in void[0] or name in void[1]
-            return Change(name, "same" if same else "added" if x is None else "removed", x, y)
+            return Change(name, "same" if name in void else "added" if x is None else "removed", x, y)
         if x.spec.shape != y.spec.shape:
             return Change(name, "reshaped", x, y)
         pair = getattr(local, "pair", None)
@@ -163,7 +161,7 @@ def _diff(a: Subject, b: Subject, tolerance: Tolerance, metadata: bool, jobs: in
 
     names = [*left, *(n for n in right if n not in left)]
     order = sorted(names, key=lambda n: -(left.get(n) or right[n]).spec.nbytes)
-    watch.total = sum(x.spec.nbytes for n, x in left.items() if n in right and x.spec.shape == right[n].spec.shape)
+    watch.total = watch.total or sum(left[n].spec.nbytes for n in sides.both)
     try:
         done = dict(zip(order, on_threads(one, order, jobs), strict=True))
     finally:
@@ -192,6 +190,14 @@ def _modules(a: Subject, b: Subject, tolerance: Tolerance) -> Iterator[Change]:
             figures = _Figures(x.item.spec.dtype, y.item.spec.dtype, tolerance)
             figures.take(*(np.frombuffer(h.raw, numpy_dtype(h.item.spec.dtype)) for h in (x, y)))
             yield figures.change(x.item, y.item)
+
+
+def compared(a: Subject, b: Subject, tolerance: Tolerance, names: Sequence[str]) -> list[Change]:
+    """Compare some parameters that both have in one shape."""
+    sides = sides_of(a, b)
+    with closing(Canon(a, sides.sizes[0])) as x, closing(Canon(b, sides.sizes[1])) as y:
+        pair = _Pair(_Measured(), a, b, x, y, tolerance, Watch())
+        return [compare(pair, sides.left[n], sides.right[n]) for n in names]
 
 
 # --- values --------------------------------------------------------------------------------------------------------

@@ -16,13 +16,15 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, lies_as_is, like_absent
 from ..comparison.left_out import other_models
 from ..comparison.module_weights import Held, module_weights
 from ..findings import Finding
+from ..fleet.engines import engine
 from ..graph.account import require_read
 from ..graph.examine import Subject
 from ..graph.reading import AS_FOUND, Reading
@@ -31,6 +33,7 @@ from ..support.progress import Watch
 from ..support.shown import html_of, line, text_of
 from ..support.threads import on_threads
 from ..tensors import Extent
+from . import spread
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from ..graph.reading import Words
 
 PREFIX = "ckptkit1:"
+NONE: Mapping[str, str] = {}
 PIECE = 4 << 20  # bytes of a part that are read at once
 
 
@@ -66,11 +70,12 @@ def digest(
     *,
     jobs: int | None = None,
     progress: Callable[[int, int], object] | None = None,
+    on: str | None = None,
     reading: Reading = AS_FOUND,
     **words: Unpack[Words],
 ) -> Digest:
     """The canonical digest of the checkpoint at `path`: `whole`, and `parameters` one by one. Reads all weights once, and
-    calls `progress` with the bytes that are done and that there are.
+    calls `progress` with the bytes that are done and that there are. `on`: whose workers read them ("local:4", "ray", ...).
 
     `reading`, or its fields as keywords (config, container, architecture, dialect, scope, part, given), overrule what would be
     found; `given` are canonical values that nothing says ({"vocab": 40478}). Raises CheckpointError, UndecidedError where nothing says
@@ -78,8 +83,15 @@ def digest(
     """
     from ..graph.examine import examine
 
-    with examine(path, reading.but(**words)) as subject:
-        return canonical_digest(subject, jobs=jobs, progress=progress)
+    reading = reading.but(**words)
+    with examine(path, reading) as subject:
+        if on is None:
+            return canonical_digest(subject, jobs=jobs, progress=progress)
+        before, watch = digest_before(subject)._replace(hashes={}, hashed={}), Watch(progress)
+        order = [(i.name, i.spec.nbytes) for i in before.items]
+        watch.total = sum(size for _, size in order)
+        done = digests_on(on, spread.same_as(subject, os.fspath(path), reading), order, watch)
+        return digest_after(subject, before, jobs, watch, done)
 
 
 class Before(NamedTuple):
@@ -114,10 +126,13 @@ def canonical_digest(
     return digest_after(subject, digest_before(subject)._replace(hashes={}, hashed={}), jobs, Watch(progress))
 
 
-def digest_after(subject: Subject, before: Before, jobs: int | None, watch: Watch) -> Digest:
-    """The digest, with the hashes that a pass has filled; what it could not is read in the order that the digest wants."""
+def digest_after(
+    subject: Subject, before: Before, jobs: int | None, watch: Watch, known: Mapping[str, str] = NONE
+) -> Digest:
+    """The digest, with the hashes that a pass has filled, and those that are `known` by parameter; what is neither is read in the order
+    that the digest wants."""
     sizes, items = subject.sizes(), before.items
-    ready = {name: str(before.hashes[stored].hexdigest()) for stored, name in before.hashed.items()}
+    ready = dict(known) | {name: str(before.hashes[stored].hexdigest()) for stored, name in before.hashed.items()}
     local = threading.local()
     canons: list[Canon] = []
 
@@ -209,3 +224,29 @@ def digest_finding(subject: Subject, wanted: str, progress: Callable[[int, int],
             f"the canonical digest is {have}; expected {wanted}",
             "these are other weights; `ckptkit diff` says which",
         )
+
+
+# --- by an engine ---------------------------------------------------------------------------------------------------
+
+
+def digests_on(on: str, same: spread.Same, sizes: Sequence[tuple[str, int]], watch: Watch) -> dict[str, str]:
+    """The digests of these parameters (name, bytes)."""
+    found: dict[str, str] = {}
+    size = dict(sizes)
+    with engine(on) as workers:
+        for some in workers(partial(digest_some, same), spread.pieces(sizes)):
+            found.update(some)
+            watch(sum(size[n] for n in some))
+    return found
+
+
+def digest_some(same: spread.Same, names: tuple[str, ...]) -> dict[str, str]:
+    """Digest some parameters. Called in the worker."""
+    subject = spread.opened(same)
+    sizes = subject.sizes()
+    items = {i.name: i for i in items_of(subject, sizes)}
+    canon = Canon(subject, sizes)
+    try:
+        return {n: parameter_digest(canon, items[n], subject.checkpoint.classes.get(items[n].stored, "")) for n in names}
+    finally:
+        canon.close()

@@ -121,6 +121,7 @@ def inspect(
     exclude: Sequence[str] = (),
     stats: bool | Asked = False,
     memory: bool = False,
+    on: str | None = None,
     reading: Reading = AS_FOUND,
     **words: Unpack[Words],
 ) -> Inspection:
@@ -128,8 +129,8 @@ def inspect(
 
     `include` and `exclude` are globs on stored or canonical names and select the rows of `tensors`, nothing else;
     `stats` reads the weights of the selected tensors (an `Asked` says how: sampled, with progress); `memory` estimates what using the
-    model takes. `reading`, or its fields as keywords (config, container, architecture, dialect,
-    part, given), overrule what would be found.
+    model takes; `on`: whose workers read the weights ("local:4", "ray", ...). `reading`, or its fields as keywords (config, container,
+    architecture, dialect, part, given), overrule what would be found.
     """
     from ..support.collector import paused
 
@@ -141,6 +142,10 @@ def inspect(
             from ..scan.survey import NOTHING_MORE, survey
 
             asked = NOTHING_MORE if isinstance(stats, bool) else stats
+            if on is not None:
+                from .spread import elsewhere, same_as
+
+                asked = asked._replace(elsewhere=elsewhere(on, same_as(s, os.fspath(path), reading), s))
             parts = s.packings.parts(r.note for r in selected if r.role == "packing")
             share, names = asked.share, tuple(r.name for r in selected if r.name in s.checkpoint.tensors or r.name in parts)
             found = survey(s.checkpoint, (), asked._replace(statistics=names, parts=parts), checks=False)

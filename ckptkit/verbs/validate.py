@@ -14,7 +14,7 @@ from ..findings import Finding
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..rules.expectations import parameters, parse_expectations, variants
-from ..rules.run import run_rules
+from ..rules.run import look, run_rules
 from ..support.shown import html_of, line, text_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def validate(
     integrity: bool = True,
     values: bool | None = None,
     progress: Callable[[int, int], object] | None = None,
+    on: str | None = None,
     reading: Reading = AS_FOUND,
     **words: Unpack[Words],
 ) -> Report:
@@ -65,9 +66,16 @@ def validate(
     `expect` holds what the caller wants to be true ({"layers": "24"}); `integrity` reads the weights to hold checksums
     and ties against the bytes, `values` (as `integrity`, if not said) to look at every value. `reading`, or its fields as keywords
     (config, container, architecture, dialect, scope, part, given), overrule what would be found. `progress` is called with the bytes that
-    are read and that there are. The report's checkpoint is closed.
+    are read and that there are; `on`: whose workers look at the values ("local:4", "ray", ...). The report's checkpoint is closed.
     """
     wanted = parse_expectations(expect or {})
-    with examine(path, reading.but(**words)) as subject:
+    reading = reading.but(**words)
+    with examine(path, reading) as subject:
         values = integrity if values is None else values
+        if on is not None and values:
+            from ..scan.survey import Asked
+            from .spread import elsewhere, same_as
+
+            asked = Asked(progress=progress, elsewhere=elsewhere(on, same_as(subject, os.fspath(path), reading), subject))
+            return Report(subject, tuple(look(subject, wanted, asked, integrity=integrity, values=True, beside=True).findings))
         return Report(subject, tuple(run_rules(subject, wanted, progress, integrity=integrity, values=values, beside=True)))

@@ -195,7 +195,7 @@ class _Fitter:
                     points = points or [Point(self.samples[i].env, at) for i, at in items]
                 indices = [f"@{j}{shift}" for j in range(places) for shift in ("", "-1", "+1")]
                 if self.lab.spread:  # blocks are counted by the first place
-                    names = [f"len({k})", f"{k}[0]", f"{k}[-1]"]
+                    names = [f"{k}[0]", f"{k}[-1]"] + ([f"len({k})"] if k not in self.lab.spread else [])
                     indices = [f"{way}@0{shift}" for way in "=~" for shift in ("", "-1", "+1")] if places else []
                 for name in (f"{k}[{index}]" for index in indices):
                     if (column := numbers(points, name)) is not None:
