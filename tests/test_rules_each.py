@@ -14,6 +14,7 @@ import packed_makers as packed
 import pytest
 import ranks_makers
 from cousins import bare
+from pipelines import component
 from safetensors.numpy import load_file, save_file
 from trained import damaged, sound
 from two_kinds import two_kinds
@@ -28,9 +29,8 @@ from ckptkit.rules import RULES
 
 HF = oracles.made("bert-hf")
 HOSTILE = oracles.FIXTURES / "hostile" / "corpus"
-LAYER = "bert.encoder.layer."
+LAYER, DECODER = "bert.encoder.layer.", "cls.predictions.decoder.weight"
 Q, NORM = LAYER + "1.attention.self.query.weight", LAYER + "1.output.LayerNorm"
-DECODER = "cls.predictions.decoder.weight"
 Arrays = dict[str, np.ndarray]
 
 
@@ -392,7 +392,7 @@ CASES: dict[str, tuple[Maker, Maker]] = {
     "pickle": (golden("fairseq_roberta_old/model.pt"), golden("hf_bert/bin_zip")),
     "program": (hostile("savedmodel/op_readfile"), golden("tf2_small_bert_keras3/saved_model")),
     "purpose": (faults("optimizer-only/optimizer.pt"), faults("wrapper-optimizer/dp_optimizer.pth.tar")),
-    "records": (zipped(more="m/evil.sh"), zipped()),
+    "records": (zipped(more="m/evil.sh"), zipped()), "pipeline": tuple(at(component(c)) for c in ("AutoencoderKL", "UNet2DModel")),
     "remote-code": (bert(auto_map={"AutoModel": "evil.Model"}), bert(auto_map={})),
     **{rule: (at(found), at(clean)) for rule, (found, clean) in ranks_makers.CASES.items()},
     "shape": (bert(put(LAYER + "1.intermediate.dense.weight", lambda x: x.T)), bert(put(Q, lambda x: x.T))),

@@ -92,8 +92,10 @@ def rows() -> dict[str, str | tuple[str, ...]]:
     }
 
 
-def by_block(raw: Mapping[str, object]) -> dict[str, object]:
-    """Settings with the layers of each block by its number."""
+def by_block(raw: Mapping[str, object]) -> dict[str, object] | None:
+    """Settings with the layers of each block by its number. None of settings that are another model's."""
+    if raw.get("model_type") != "funnel" and SIZES not in raw:
+        return None
     sizes = raw.get(SIZES, [4, 4, 4])
     return {**raw, SIZES: {str(i): n for i, n in enumerate(sizes)}} if isinstance(sizes, (list, tuple)) else dict(raw)
 

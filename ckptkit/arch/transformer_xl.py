@@ -38,8 +38,11 @@ MOST = 8  # parts of a vocabulary; published models have four
 SIZE = "cutoffs (part {})"  # what the settings say of a part: how many words it has, how wide it is
 
 
-def with_parts(raw: Mapping[str, object]) -> dict[str, object]:
-    """Settings with the sizes of every table of words: one, or one more than there are borders, each narrower than the last."""
+def with_parts(raw: Mapping[str, object]) -> dict[str, object] | None:
+    """Settings with the sizes of every table of words: one, or one more than there are borders, each narrower than the last. None of
+    settings that are another model's."""
+    if raw.get("model_type") != "transfo-xl" and "cutoffs" not in raw and "div_val" not in raw:
+        return None
     borders: Any = raw.get("cutoffs", [20000, 40000, 200000])
     by: Any = raw.get("div_val", 4)
     vocab: Any = next((raw[k] for k in ("vocab_size", "n_token") if k in raw), 267735)

@@ -6,9 +6,6 @@ is called off by a key or by choosing something else. Names from files are never
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sys
 import threading
 from collections.abc import Sequence
 from typing import ClassVar
@@ -89,11 +86,10 @@ class Browser(App[None]):
         Binding("q", "leave", "Quit"),
     ]
 
-    def __init__(self, sides: Sequence[Side], *, jobs: int | None = None, ending: Sequence[int] = ()) -> None:
-        """`ending`: the signals that end it; `ended` is the one that did."""
+    def __init__(self, sides: Sequence[Side], *, jobs: int | None = None) -> None:
         super().__init__()
-        self.sides, self.jobs, self.ending = sides, jobs, ending
-        self.ended: int | None = None
+        self.sides, self.jobs = sides, jobs
+        self.ended: int | None = None  # the signal that says to end: put here at any time, seen at the next tick
         self.root = tree_of(sides[0].rows) if len(sides) == 1 else tree_of_two(sides[0].rows, sides[1].rows)
         self.known: list[dict[str, Statistics | None]] = [{} for _ in sides]
         self.findings: list[list[Finding] | None] = [None for _ in sides]
@@ -132,10 +128,6 @@ class Browser(App[None]):
         self.set_interval(0.2, self._show_state)
         self.call_after_refresh(self._show)
         self.set_timer(0.3, self._look)  # the tree is drawn first
-        if not self.is_headless:
-            for number in self.ending:  # asyncio would take what a handler of Python's raises for the failure of a callback
-                asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
-            self.set_interval(2, self._see_terminal)
         if len(self.sides) == 2:
             self._compare()
 
@@ -224,6 +216,8 @@ class Browser(App[None]):
         return text
 
     def _show_state(self) -> None:
+        if self.ended is not None:
+            self.action_leave()
         far = f"  {describe(*self.far, 0.0)}" if self.far[1] else ""
         for state in self.query("#state").results(Static):
             state.update(f"{self.doing}{far}  (esc stops)" if self.doing else self.said)
@@ -428,20 +422,6 @@ class Browser(App[None]):
                 side = f"{'AB'[k]} " if len(self.sides) > 1 else ""
                 options.append(Option(Text(fitted(f"{side}{key:<13} {printable(value, 600)}", width))))
         self.push_screen(Listed("facts" if options else "facts: still looking", options))
-
-    def _signalled(self, number: int) -> None:
-        """A signal says to end."""
-        self.ended = number
-        self.action_leave()
-
-    def _see_terminal(self) -> None:
-        """End where the terminal is gone and nobody has said so: of a signal that is ignored (nohup)."""
-        import termios
-
-        try:
-            termios.tcgetattr(sys.__stdin__.fileno())  # type: ignore[union-attr]
-        except (termios.error, OSError, ValueError, AttributeError):
-            self._signalled(signal.SIGHUP)
 
     def action_leave(self) -> None:
         self.workers.cancel_all()

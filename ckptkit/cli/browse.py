@@ -7,13 +7,14 @@ import signal
 import sys
 from contextlib import ExitStack
 
-from .._typing import TYPE_CHECKING
+from .._typing import TYPE_CHECKING, NoReturn
 from ..errors import UnsupportedError, UsageError, with_extra
 from . import _declare as declare
 from ._options import pair_options
-from ._process import ENDING, Ended
+from ._process import ENDING, Ended, tidy
 
 if TYPE_CHECKING:
+    from ..browse.app import Browser
     from ..graph.reading import Reading
 
 
@@ -43,18 +44,63 @@ def command(paths: tuple[str, ...], reading: Reading, reading_b: Reading, jobs: 
         import textual  # noqa: F401
     except ImportError:
         raise UnsupportedError("browse needs Textual, which is not installed", hint=with_extra("tui")) from None
-    from ..browse.app import Browser, side_of
+    from ..browse import app as program
     from ..graph.examine import examine
     from ..graph.examine_two import examine_two
 
-    ending = {number: name for name in ENDING if (number := getattr(signal, name, None)) is not None}
     with ExitStack() as held:
         if len(paths) == 1:
             subjects = [held.enter_context(examine(paths[0], reading))]
         else:
             subjects = [held.enter_context(s) for s in examine_two(paths[0], paths[1], reading, reading_b)]
-        app = Browser([side_of(p, s) for p, s in zip(paths, subjects, strict=True)], jobs=jobs, ending=[*ending])
-        app.run()
+        app = program.Browser([program.side_of(p, s) for p, s in zip(paths, subjects, strict=True)], jobs=jobs)
+        _run(app)
     if app.ended is not None:
-        raise Ended(ending[app.ended], app.ended)
+        raise Ended(signal.Signals(app.ended).name, app.ended)
     return 0
+
+
+def _run(app: Browser) -> None:
+    """Run it until it ends, a signal says so, or its terminal is gone.
+
+    asyncio takes what a handler of Python's raises for the failure of a callback, so a signal is only noted. A terminal that is gone (its
+    window was closed; under nohup no signal says so) cannot be drawn to: Textual waits for it for good, so the process ends at once.
+    """
+    import threading
+
+    over = threading.Event()
+
+    def note(number: int, _frame: object) -> None:
+        app.ended = number
+        if _terminal_is_gone():
+            _leave(number)
+
+    def watch() -> None:
+        while not over.wait(1):
+            if _terminal_is_gone():
+                _leave(signal.SIGHUP)
+
+    for name in ENDING:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, note)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        app.run()
+    finally:
+        over.set()
+
+
+def _terminal_is_gone() -> bool:
+    import termios
+
+    try:
+        termios.tcgetattr(0)
+    except termios.error:
+        return True
+    return False
+
+
+def _leave(number: int) -> NoReturn:
+    tidy()
+    os._exit(128 + number)
