@@ -19,7 +19,6 @@ A tensor of an unknown architecture is unexplained, and yet compared, digested a
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -27,7 +26,6 @@ from operator import itemgetter
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..configuration.quantization import KEYS
-from ..configuration.quantization_words import unknown_words
 from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
 from ..errors import UndecidedError, printable
 from ..support.name_text import collapse, natural
@@ -347,6 +345,8 @@ def leaves(key: str, value: object) -> Iterator[tuple[str, object]]:
 def _equal(a: object, b: object) -> bool:
     """Whether two values are the same; numbers of a file that holds float32 are, where they round to the same."""
     if isinstance(a, float) and isinstance(b, float) and a != b:
+        import struct
+
         try:
             return struct.pack("<f", a) == struct.pack("<f", b)
         except OverflowError:
@@ -359,6 +359,8 @@ def _but_of_packing(subject: Subject, keys: dict[str, object]) -> dict[str, obje
     said = subject.packings.said
     if said is None or not subject.packings.weights:
         return keys
+    from ..configuration.quantization_words import unknown_words
+
     out = {k: v for k, v in keys.items() if k not in KEYS or v != said.words}
     for key in [k for k in KEYS if k in keys and k not in out][:1]:
         out |= {f"{key}.{word}": v for word, v in unknown_words(said.words)}

@@ -13,13 +13,13 @@ from ..configuration.read import BLOCK
 from ..findings import Finding
 from ..graph.evidence import is_untold
 from ..graph.examine import Subject
-from ..graph.examine_two import shares_name
 from ..graph.recognize import recognize
 from ..support.name_text import collapse, natural
 from ._base import count, rule
 
 if TYPE_CHECKING:
     from ..graph.learned import Learned
+    from ..schema import Architecture
 
 ORDER = 10
 
@@ -133,7 +133,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
         known is not None
         and declared not in arch.names
         and declared not in (d.config.marks.get("model_type") for d in arch.dialects.values())
-        and not shares_name(s, arch)
+        and not _shares_name(s, arch)
     ):
         names = sorted(s.graph.recognition.matches if s.graph.recognition else (), key=natural)
         yield Finding(
@@ -218,3 +218,9 @@ def config(s: Subject) -> Iterator[Finding]:
             f"{s.config_name} has no model_type; the tensors are those of {arch.title}",
             f'add "model_type": "{arch.name}"',
         )
+
+
+def _shares_name(s: Subject, arch: Architecture) -> bool:
+    from ..graph.examine_two import shares_name
+
+    return shares_name(s, arch)

@@ -9,18 +9,21 @@ Source: huggingface_hub `repocard_data.py`, the hub's metadata of model cards (`
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from .. import store
 from ..errors import CheckpointError, CorruptError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
-from ..support.yaml import yaml_mapping
 from ._base import folder_of, rule
 
 ORDER = 63
 CARD = "README.md"
 MOST = 1 << 20  # bytes of a card that is looked at
+# lines whose meaning is plain: a key with a word or without a value, an item of a list
+_PLAIN = r"[a-z][a-z_-]*:(?: [A-Za-z][\w.+-]*)?|- [A-Za-z][\w./ +-]*"
+_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # which YAML takes for other things
 
 
 @rule("card", "warning", "The model card's front matter can be read, and names its licence", reads="beside")
@@ -44,7 +47,7 @@ def card(s: Subject) -> Iterator[Finding]:
         yield Finding("warning", "card", CARD, f"the front matter of {CARD} is never closed", "end it with a line of three dashes")
         return
     try:
-        said = yaml_mapping("\n".join(lines[1:end]))
+        said = _front_matter(lines[1:end])
     except CorruptError as e:
         if "alias" not in e.message:  # which is right, and not read here
             yield Finding("warning", "card", CARD, f"the front matter of {CARD} {e.message}", "mend it between the lines of dashes")
@@ -57,3 +60,23 @@ def card(s: Subject) -> Iterator[Finding]:
     if isinstance(link, str) and link and "/" not in link and ":" not in link and not store.lexists(os.path.join(folder, link)):
         what = f"{CARD} says license_link: {printable(link, 100)}, and no such file lies beside the weights"
         yield Finding("warning", "card", "license_link", what, "add the licence's text, or name its address")
+
+
+def _front_matter(lines: Sequence[str]) -> dict[str, object]:
+    """What it says. Most of it is so plain that YAML's reader, whose import takes as long as inspecting a checkpoint, is not needed."""
+    plain = re.compile(_PLAIN).fullmatch
+    texts = [line.rstrip() for line in lines]
+    keys = [line.partition(":")[0] for line in texts if ":" in line]
+    after = ["", *texts]
+    in_order = all(not t.startswith("- ") or before.startswith("- ") or before.endswith(":") for before, t in zip(after, texts, strict=False))
+    if in_order and all(plain(t) for t in texts) and len(set(keys)) == len(keys):
+        said: dict[str, object] = {}
+        for t in texts:
+            key, colon, value = t.partition(":")
+            if colon:
+                said[key] = value.strip() or None
+        if not any(str(v).lower() in _WORDS for v in said.values()):
+            return said
+    from ..support.yaml import yaml_mapping
+
+    return yaml_mapping("\n".join(lines))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ..configuration.pipeline import INDEX, components
 from ..findings import Finding
 from ..graph.examine import Subject
 from ._base import rule
@@ -24,6 +23,8 @@ def pipeline(s: Subject) -> Iterator[Finding]:
     said = s.config.raw.get("_class_name") if s.config is not None else None
     if not isinstance(said, str) or s.config is None or s.config.inside:
         return
+    from ..configuration.pipeline import INDEX, components
+
     above, name = os.path.split(s.checkpoint.folder.rstrip("/\\"))
     library, cls = components(above).get(name, ("", ""))
     if library == "diffusers" and said != cls.removeprefix("Flax"):
