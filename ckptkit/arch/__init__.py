@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copyreg
 import os
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -126,16 +125,29 @@ def _text(name: str) -> str:
 
 
 @cache
-def _patterns() -> list[str]:
-    """The lines of the patterns' index, sorted."""
-    return _text("_patterns.txt").split("\n")
+def _patterns() -> bytes:
+    """The patterns' index, whose lines are sorted."""
+    with open(os.path.join(os.path.dirname(__file__), "_patterns.txt"), "rb", 0) as f:
+        return f.read()
 
 
 def _codes(pattern: str) -> Iterator[int]:
     """What the index says of a pattern: for each row the entry's number << 12 | the row's in the core << 1 | whether it is a mark."""
-    lines, start = _patterns(), pattern + "\t"
-    at = bisect_left(lines, start)
-    return map(int, lines[at][len(start) :].split(" ")) if at < len(lines) and lines[at].startswith(start) else iter(())
+    data, start = _patterns(), f"{pattern}\t".encode("utf-8", "surrogatepass")
+    low, high = 0, len(data)
+    while low < high:  # by halves of the text: to make its lines takes longer than all that is asked of them
+        middle = (low + high) // 2
+        at = max(low, data.rfind(b"\n", low, middle) + 1)
+        end = data.find(b"\n", middle)
+        end = len(data) if end < 0 else end
+        if data[at:end] < start:
+            low = end + 1
+        else:
+            high = at
+    if not data.startswith(start, low):
+        return iter(())
+    end = data.find(b"\n", low)
+    return map(int, data[low + len(start) : end if end >= 0 else len(data)].split(b" "))
 
 
 def _new() -> Iterator[Architecture]:

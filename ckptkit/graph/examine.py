@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
+from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..arch import architectures, by_name, is_learned
 from ..configuration.quantization import quantization_of
@@ -50,6 +51,11 @@ class Subject(NamedTuple):
         from ..support.shown import line
 
         return line(self, self.checkpoint.path, self.architecture.name if self.architecture else "unknown architecture")
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether there may be sentence-transformers' modules: a list of them beside the weights, or by hand (`graph.sentence` reads them)."""
+        return "sentence" in self.given or store.is_file(os.path.join(self.checkpoint.folder, "modules.json"))
 
     def __enter__(self) -> Subject:
         return self

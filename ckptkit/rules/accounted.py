@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from ..findings import Finding
 from ..graph.account import heads_in_doubt
-from ..graph.adapters import target, unmerged
 from ..graph.examine import Subject
 from ..graph.packed import words
 from ..support.name_text import collapse, natural
@@ -98,8 +97,12 @@ def adapter(s: Subject) -> Iterator[Finding]:
     """Low-rank matrices of PEFT beside the weights that they belong to: a loader of the model leaves them out, or fails, and computes
     something else than what was trained.
     """
-    low = unmerged(s.graph.of_role("unexplained")) if s.graph.recognition is not None else []
-    if low:
+    names = s.graph.of_role("unexplained") if s.graph.recognition is not None else []
+    if not names:
+        return
+    from ..graph.adapters import target, unmerged
+
+    if low := unmerged(names):
         low.sort(key=natural)
         of = sorted({target(n).rpartition(".")[2] for n in low})
         yield Finding(

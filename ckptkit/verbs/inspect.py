@@ -21,7 +21,6 @@ from ..findings import Finding
 from ..graph.account import Account
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
-from ..graph.sentence import Sentence, sentence_of
 from ..schema import count_name
 from ..schema.templates import reduce_names
 from ..support.name_text import natural
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..graph.reading import Words
+    from ..graph.sentence import Sentence
     from ..scan.survey import Asked
     from .memory import Memory
 
@@ -243,7 +243,7 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         packings=packings_of(s),
         account=s.account,
         program=dict(ck.extras) if program else {},
-        sentence=sentence_of(s),
+        sentence=_sentence(s),
     )
 
 
@@ -426,3 +426,12 @@ def summarise(value: object, depth: int) -> object:
     state: Any = getattr(value, "state", None)
     name = f"{getattr(value, 'module', '')}.{getattr(value, 'name', type(value).__name__)}"
     return {printable(name, 80): summarise(state, depth - 1)} if depth and isinstance(state, Mapping) else f"<{printable(name, 80)}>"
+
+
+def _sentence(s: Subject) -> Sentence | None:
+    """The modules of a sentence-transformers folder, whose reader is imported where there are some."""
+    if not s.has_modules:
+        return None
+    from ..graph.sentence import sentence_of
+
+    return sentence_of(s)
