@@ -54,7 +54,7 @@ class Subject(NamedTuple):
 
     @property
     def has_modules(self) -> bool:
-        """Whether there may be sentence-transformers' modules: a list of them beside the weights, or by hand (`graph.sentence` reads them)."""
+        """Whether there may be sentence-transformers' modules: a list of them beside the weights, or by hand (see `graph.sentence`)."""
         return "sentence" in self.given or store.is_file(os.path.join(self.checkpoint.folder, "modules.json"))
 
     def __enter__(self) -> Subject:
