@@ -68,7 +68,7 @@ def _front_matter(lines: Sequence[str]) -> dict[str, object]:
     texts = [line.rstrip() for line in lines]
     keys = [line.partition(":")[0] for line in texts if ":" in line]
     after = ["", *texts]
-    in_order = all(not t.startswith("- ") or before.startswith("- ") or before.endswith(":") for before, t in zip(after, texts, strict=False))
+    in_order = all(b.startswith("- ") or b.endswith(":") for b, t in zip(after, texts, strict=False) if t.startswith("- "))
     if in_order and all(plain(t) for t in texts) and len(set(keys)) == len(keys):
         said: dict[str, object] = {}
         for t in texts:

@@ -44,7 +44,8 @@ def test_what_a_card_says_of_itself(text: str, where: str, tmp_path: Path) -> No
 
 
 LINES = (
-    "license: other", "license: apache-2.0", "license: yes", "license: No", "license:", "license: null", "license: [a", "license: Mit # own",
+    "license: other", "license: apache-2.0", "license: yes", "license: No", "license:", "license: null", "license: [a",
+    "license: Mit # own",
     "license: 12", "license: 'other'", "language:", "- en", "- zh", "- text: x", "-", "  - en", "", "tags: a b", "license_link: LICENSE",
     "license_link: https://a/b", "model-index:", "# words", "a: &x b", "b: *x", "date: 2024-01-01", "w: e1", "l: on",
 )  # fmt: skip
