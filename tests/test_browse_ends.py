@@ -21,8 +21,8 @@ def browsing(*, ignored: bool = False) -> tuple[int, int]:
     """(process, its terminal) of a browser that has drawn its tree. `ignored`: as under nohup."""
     pid, master = pty.fork()
     if pid == 0:
-        if ignored:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever runs this may ignore either
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
         os.environ.update(TERM="xterm-256color", LINES="24", COLUMNS="80")
         os.execv(sys.executable, [sys.executable, "-m", "ckptkit", "browse", MODEL])
     seen, until = b"", time.monotonic() + 60

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import oracles
@@ -27,6 +28,13 @@ def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", script], cwd=cwd, env=ENV, capture_output=True, text=True, timeout=120, check=False)
 
 
+def python(lines: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """A program that starts with no signal ignored."""
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], env=ENV, capture_output=True, text=True, timeout=60, check=False, preexec_fn=ending.as_usual
+    )
+
+
 def test_a_signal_at_any_instant_leaves_nothing_or_names_it(tmp_path: Path) -> None:
     figures = ending.rounds(tmp_path, 12, 8, 1, 20)
     assert figures["signals"]
@@ -37,7 +45,7 @@ def test_a_signal_ends_with_one_line_and_the_status_of_the_shell(name: str, stat
     os.mkfifo(tmp_path / "pipe")
     program = subprocess.Popen(
         [*RUN, "validate", str(HF), "--report", f"json={tmp_path / 'pipe'}"], env=ENV, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: ending.signal.signal(ending.signal.SIGHUP, ending.signal.SIG_DFL),  # whoever runs this may ignore it (nohup)
+        preexec_fn=ending.as_usual,
     )  # fmt: skip
     time.sleep(2)  # it waits for somebody to read the pipe
     assert program.poll() is None
@@ -56,7 +64,7 @@ def test_a_signal_that_other_code_takes_for_its_own_error_ends_all_the_same(name
         "import signal, ckptkit.cli as c", "def run():", f"    try: signal.raise_signal(signal.SIG{name})",
         "    except BaseException: raise ImportError('taken for an own error') from None", "c._run = run", "c.main()",
     )  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], env=ENV, capture_output=True, text=True, check=False)
+    done = python(lines)
     assert (done.returncode, done.stderr) == (status, f"error: {said}\n")
 
 
@@ -67,7 +75,7 @@ def test_a_second_signal_while_the_first_is_sent_again_is_no_exception_that_is_i
         "def run():", "    sys.unraisablehook(types.SimpleNamespace(exc_value=KeyboardInterrupt()))", "    time.sleep(20)", "c._run = run",
         "c.main()",
     )  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], env=ENV, capture_output=True, text=True, check=False, timeout=60)
+    done = python(lines)
     assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 

@@ -35,6 +35,13 @@ FORMS = {
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
+def as_usual() -> None:
+    """For a program that is to be told to end, before it begins: whoever runs this may ignore the signals (nohup, a shell's `&`), and what
+    is ignored stays so."""
+    for number in (*SIGNALS, signal.SIGXCPU):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def convert(source: Path, target: Path, overwrite: bool, temporary: Path) -> subprocess.Popen[str]:
     words = [
         sys.executable,
@@ -48,7 +55,7 @@ def convert(source: Path, target: Path, overwrite: bool, temporary: Path) -> sub
         *(["--overwrite"] * overwrite),
     ]
     env = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "TMPDIR": str(temporary)}
-    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=as_usual)
 
 
 def started(program: subprocess.Popen[str]) -> None:
