@@ -12,11 +12,17 @@ import os
 import sys
 from contextlib import suppress
 
+from .._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
 ENDING = ("SIGTERM", "SIGHUP", "SIGXCPU")
 
 
 _arrived: list[BaseException] = []  # the signals that have come
-_waiting: list[bool] = []  # while one is to be sent again others are only noted: an exception would not get out
+_again: list[object] = []  # one that got lost is to be sent again, until it is raised where it gets out
+_unanswered: list[object] = []  # it has been sent again, and has not come yet
 
 
 class Ended(BaseException):
@@ -45,16 +51,11 @@ def open_streams() -> None:
 def catch_signals() -> dict[str, object]:
     """Have the signals that end a program raise Ended; what they did before, for `restore_signals`."""
 
-    def end(number: int, _frame: object) -> None:
-        arrived = Ended(next(n for n in ENDING if getattr(signal, n, None) == number), number)
-        _arrived.append(arrived)
-        if not _waiting:
-            raise arrived
+    def end(number: int, frame: FrameType | None) -> None:
+        _arrive(Ended(next(n for n in ENDING if getattr(signal, n, None) == number), number), frame)
 
-    def interrupt(_number: int, _frame: object) -> None:
-        _arrived.append(KeyboardInterrupt())
-        if not _waiting:
-            raise _arrived[-1]
+    def interrupt(_number: int, frame: FrameType | None) -> None:
+        _arrive(KeyboardInterrupt(), frame)
 
     before: dict[str, object] = {}
     sys.unraisablehook = _once_more
@@ -71,6 +72,18 @@ def catch_signals() -> dict[str, object]:
     return before
 
 
+def _arrive(e: BaseException, frame: FrameType | None) -> None:
+    """Raise a signal's exception; only note it while `_once_more` runs, out of which none gets."""
+    _arrived.append(e)
+    while frame is not None and frame.f_code is not _once_more.__code__:
+        frame = frame.f_back
+    if frame is None:
+        _again.clear()
+    _unanswered.clear()
+    if frame is None:
+        raise e
+
+
 def raise_arrived() -> None:
     """Raise the last signal that has come, if there was one: code in C (numpy, while it is imported) may have taken it for an error of its
     own, and raised another instead."""
@@ -85,19 +98,31 @@ def _once_more(lost: sys.UnraisableHookArgs) -> None:
     if not isinstance(e, (Ended, KeyboardInterrupt)):
         sys.__unraisablehook__(lost)
         return
-    _waiting.append(True)
-    try:
-        import threading
+    import threading
 
-        again = threading.Timer(0.005, os.kill, (os.getpid(), e.number if isinstance(e, Ended) else signal.SIGINT))
-        again.daemon = True
-        again.start()
-    finally:
-        _waiting.clear()
+    number, token = e.number if isinstance(e, Ended) else signal.SIGINT, object()
+    _again.append(token)
+    threading.Thread(target=_send, args=(number, token), daemon=True).start()
+
+
+def _send(number: int, token: object) -> None:
+    """Send a signal again until it is raised, which it is not where it comes so soon that `_once_more` still runs. Never twice before it has
+    come: what it ends would be interrupted once more."""
+    import time
+
+    while True:
+        time.sleep(0.005)
+        if token not in _again:
+            return
+        _unanswered.append(token)
+        os.kill(os.getpid(), number)
+        while _unanswered:
+            time.sleep(0.005)
 
 
 def restore_signals(before: dict[str, object]) -> None:
     """The command is over and nothing is in the making: signals do what they did."""
+    _again.clear()
     sys.unraisablehook = sys.__unraisablehook__
     for name, handler in before.items():
         signal.signal(getattr(signal, name), handler)

@@ -31,8 +31,9 @@ def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def python(lines: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """A program that starts with no signal ignored."""
     return subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], env=ENV, capture_output=True, text=True, timeout=60, check=False, preexec_fn=ending.as_usual
-    )
+        [sys.executable, "-c", "\n".join(lines)], env=ENV, capture_output=True, text=True, timeout=60, check=False,
+        preexec_fn=ending.as_usual,
+    )  # fmt: skip
 
 
 def test_a_signal_at_any_instant_leaves_nothing_or_names_it(tmp_path: Path) -> None:
@@ -70,8 +71,9 @@ def test_a_signal_that_other_code_takes_for_its_own_error_ends_all_the_same(name
 
 def test_a_second_signal_while_the_first_is_sent_again_is_no_exception_that_is_ignored() -> None:
     lines = (
-        "import signal, sys, threading, time, types, ckptkit.cli as c, ckptkit.cli._process as p", "start = threading.Timer.start",
-        "threading.Timer.start = lambda t: (signal.raise_signal(signal.SIGTERM), start(t))",  # while Python ignores the first one
+        "import signal, sys, threading, time, types, ckptkit.cli as c, ckptkit.cli._process as p", "start = threading.Thread.start",
+        "def slowly(thread):", "    signal.raise_signal(signal.SIGTERM)", "    start(thread)",  # while Python ignores the first one
+        "    while len(p._arrived) < 2: time.sleep(0.01)", "threading.Thread.start = slowly",  # and it comes again before that is over
         "def run():", "    sys.unraisablehook(types.SimpleNamespace(exc_value=KeyboardInterrupt()))", "    time.sleep(20)", "c._run = run",
         "c.main()",
     )  # fmt: skip
