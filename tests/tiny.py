@@ -121,7 +121,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *archs: Architecture) -> Architecture:
     shipped = import_module("ckptkit.arch")
     index = {k: {kind: [] for kind in v} if k == "readers" else type(v)() for k, v in shipped._index().items()}
     monkeypatch.setattr(shipped, "_index", lambda: index)
-    monkeypatch.setattr(shipped, "_patterns", list)
+    monkeypatch.setattr(shipped, "_patterns", bytes)
     monkeypatch.setattr(shipped, "_new", lambda: archs)
     for name, module in list(sys.modules.items()):
         if name.startswith("ckptkit.") and hasattr(module, "architectures"):

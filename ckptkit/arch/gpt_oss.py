@@ -65,7 +65,7 @@ GGUF = gguf(
     "gpt-oss", MODULES, experts="intermediate", implied={"activation": "silu", "swiglu_limit": 7.0, "swiglu_alpha": 1.702},
     window=Window("types even", own=True), keys={"expert_feed_forward_length": may("intermediate")},
     names={D + "ffn.norm": B + "post_attention_norm"}, rows={B + "attn_sinks.weight": A + "sinks"},
-    defaults={"rope_truncate": False, "attention_bias": True},  # as every published model has it, and no key says
+    defaults={"rope_truncate": False},  # as every published model has it, and no key says
 )  # fmt: skip
 
 N = "block.{layer}."

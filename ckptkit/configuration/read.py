@@ -220,10 +220,12 @@ def size_names(arch: Architecture) -> set[str]:
 
 
 def value_names(arch: Architecture) -> set[str]:
-    """Every canonical value that somebody may say of the model: its sizes, and what any of its configurations says or takes for granted."""
+    """Every canonical value that somebody may say of the model: its sizes, what any of its configurations says or takes for granted,
+    and whether a parameter that may be tied is, which matters though no configuration says it."""
     forms = [d.config for d in arch.dialects.values()]
     said = {n for f in forms for spec in f.keys.values() for n in ((spec,) if isinstance(spec, str) else (spec.canonical, *spec.more))}
-    return size_names(arch) | said | {n for f in forms for n in (*f.implied, *f.defaults, *f.follows, *f.needs)}
+    ties = {"tied" for p in arch.params.values() if p.tied}
+    return size_names(arch) | said | ties | {n for f in forms for n in (*f.implied, *f.defaults, *f.follows, *f.needs)}
 
 
 def optional_axes(arch: Architecture, switch: str | None = None) -> set[str]:

@@ -18,7 +18,7 @@ from ..schema.loops import Loop, simplify
 from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 class Drawn(NamedTuple):
@@ -142,7 +142,7 @@ def to_json(plan: Plan) -> dict[str, object]:
     import base64
 
     layout = plan.layout._asdict()
-    layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode()) for p in plan.layout.parts]
+    layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode(), sorted(p.needs)) for p in plan.layout.parts]
     sources = [{**s._asdict(), "data": base64.b64encode(s.data).decode()}.values() if s.data is not None else s for s in plan.sources]
     return {**plan._asdict(), "layout": layout, "sources": [tuple(s) for s in sources]}
 
@@ -194,7 +194,7 @@ def from_json(data: dict[str, object]) -> Plan:
         container=lay["container"],
         files=tuple((n, s) for n, s in lay["files"]),
         slots={k: Slot(*v) for k, v in lay["slots"].items()},
-        parts=tuple(Part(f, o, base64.b64decode(b)) for f, o, b in lay["parts"]),
+        parts=tuple(Part(f, o, base64.b64decode(b), frozenset(needs)) for f, o, b, needs in lay["parts"]),
         checksum=lay["checksum"],
         state=lay["state"],
         split={k: tuple(Slot(*x) for x in v) for k, v in lay["split"].items()},
