@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from functools import cache
 from pathlib import Path
 
 import flax_files
@@ -18,7 +19,7 @@ from ckptkit.arch import architectures
 from ckptkit.configuration.read import optional_axes
 from ckptkit.configuration.write import choose_class, to_json_text, write_config
 from ckptkit.plan.translate import walk
-from ckptkit.schema import Architecture, Dialect, count_name, expand
+from ckptkit.schema import Architecture, Dialect, count_name, expand, placeholders
 from ckptkit.schema.layout import Sizes, stored_shape
 
 
@@ -56,6 +57,8 @@ def sizes_of(
     for _param, dim, size in arch.signature:
         sizes[arch.params[_param].layout.axes[dim]] = size
     sizes |= {c: n for c, n in counts.items() if c in sizes}
+    if "width_0" in sizes:  # a vocabulary in parts, of which there is one
+        sizes["width_0"] = sizes["hidden"]
     return sizes, counts
 
 
@@ -76,6 +79,8 @@ def names_and_shapes(
     lacks = {p for p, k in dialect.lacks.items() if k.holds(sizes)} | skip
     said = {**dialect.config.defaults, **values_of(arch, sizes, counts)}
     kinds = {switch: read(said) for switch, read in arch.kinds.items()}
+    sides = of_its_form(arch, dialect)
+    sides |= {f"not {switch}": not on for switch, on in sides.items()}
     for row, at in walk(table.rows, counts):
         if row.role != "param":
             continue
@@ -84,7 +89,7 @@ def names_and_shapes(
             continue
         if any(p in lacks for p in row.parts):
             continue
-        if not all(stands(arch, word, at, kinds, counts) for word in infos[0].words):
+        if not all(sides[word] if word in sides else stands(arch, word, at, kinds, counts) for word in infos[0].words):
             continue
         if all(i.optional and not i.words for i in infos):
             continue
@@ -97,14 +102,24 @@ def names_and_shapes(
 
 
 def stands(arch: Architecture, word: str, at: dict[str, int], kinds: dict[str, object], counts: dict[str, int]) -> bool:
-    """Whether a switch is as a word says: of a kind of layers as the configuration says it, or else from the first of them on; any other
-    is off."""
+    """Whether a switch is as a word says: of a kind of layers as the configuration says it, or else from the first of them on; one of a
+    whole stack where that has layers; any other is off."""
     switch, off = word.removeprefix("not "), word.startswith("not ")
     if "@" not in switch:
-        return off
+        return (counts.get(of_counts(arch).get(switch, ""), 0) > 0) is not off
     layer, said = at[switch.partition("@")[2]], kinds.get(switch)
     on = of_the_kind(arch, layer, counts) if said is None else layer < len(said) and bool(said[layer])  # type: ignore[arg-type,index]
     return on is not off
+
+
+@cache
+def of_counts(arch: Architecture) -> dict[str, str]:
+    """switch -> the count of the stack that is there as a whole by it (Funnel's blocks after the first)."""
+    out = {}
+    for holder in (h for h in arch.counted if h.endswith("layer")):
+        within = [p.words for n, p in arch.params.items() if holder in placeholders(n)]
+        out |= {word: count_name(holder) for word in within[0] if word in arch.switches and all(word in words for words in within)}
+    return out
 
 
 def first_of_a_kind(counts: dict[str, int]) -> int:
@@ -134,6 +149,8 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
     values |= {c: 10000.0 for c in arch.required if c not in values}
     values |= {"experts_per_token": 2} if arch.name == "gpt_oss" else {}  # which one of its forms has no usual value for
+    if "width_0" in sizes:
+        values |= {"vocab": sizes["vocab_0"], "embedding": sizes["width_0"], "narrowing": 1, "cutoffs": []}
     first, n = first_of_a_kind(counts), counts.get("layers", 1)
     dense = list(range(first))
     values |= {"first_dense": first, "mlp_only_layers": dense, "decoder_sparse_step": 1, "moe_layers": list(range(first, n))}
@@ -145,7 +162,7 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
         values["indexer_types"] = ["full" if o else "shared" for o in on]
     for kind in ("attn", "expert"):
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
-    values |= dict.fromkeys(arch.switches, False)
+    values |= dict.fromkeys(arch.switches, False) | {switch: counts[c] > 0 for switch, c in of_counts(arch).items()}
     values |= {c: v for d in arch.dialects.values() for c, v in d.config.needs.items()}  # what every naming of it computes
     for d in arch.dialects.values():  # what a form without room for anything else takes for granted
         if d.config.whole is not None:
@@ -205,7 +222,7 @@ def make(
     for n, (parts, _) in shapes.items():
         if arch.modules[arch.params[parts[0]].module].kind == "norm":
             arrays[n] = 1 + np.abs(arrays[n])  # as trained scales are
-    values = values_of(arch, sizes, counts)
+    values = values_of(arch, sizes, counts) | of_its_form(arch, dialect)
     chosen = choose_class(dialect.classes, groups | {"core"}, None, arch.free_groups)
     there = {p for parts, _ in shapes.values() for p in parts}
     held, without = (chosen[0].groups, chosen[0].without) if chosen else (groups - {"core"}, ())
@@ -290,6 +307,17 @@ def read_back(folder: Path) -> dict[str, np.ndarray]:
     index = next(p for p in folder.iterdir() if p.suffix == ".index")
     reader = tf.train.load_checkpoint(str(index)[: -len(".index")])
     return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map()}
+
+
+def of_its_form(arch: Architecture, dialect: Dialect) -> dict[str, bool]:
+    """How the switches stand by which dialects are `apart`, in the form of the model that this one holds."""
+    out = {}
+    for switch in arch.switches:
+        held = [{p.switch for p in map(arch.params.get, arch.table(d.name).by_param) if p} for d in (dialect, *arch.dialects.values())]
+        sides = [{w for w in words if w in (switch, f"not {switch}")} for words in held]
+        if len(sides[0]) == 1 and any(len(s) == 1 and s != sides[0] for s in sides):
+            out[switch] = switch in sides[0]
+    return out
 
 
 def apart(arch: Architecture, one: Dialect, other: Dialect) -> bool:

@@ -40,6 +40,6 @@ APART = SHARED._replace(
 )
 
 ARCHITECTURE = bart.architecture(
-    "marian", "Marian", MODULES, (SHARED, APART, own(SHARED, WORDS)), positions="waves", norm="after", derivations={"waves": bart.waves},
+    "marian", "Marian", MODULES, (SHARED, APART, own(WORDS)), positions="waves", norm="after", derivations={"waves": bart.waves},
     variants={"opus-mt": {"layers": 6, "decoder_layers": 6, "hidden": 512, "heads": 8}},
 )  # fmt: skip

@@ -49,8 +49,8 @@ def target_config(subject: Subject, request: Request, weights: Weights, dialect:
 
 
 def _values(subject: Subject, request: Request, own: Dialect) -> dict[str, object]:
-    """The canonical values: what the naming implies, what the configuration says, the user, the tensors; the last counts."""
-    values: dict[str, object] = dict(own.config.implied)
+    """The canonical values: what the naming implies, the model's name, the configuration, the user, the tensors say; the last counts."""
+    values: dict[str, object] = {**own.config.implied, **_of_its_name(subject, own)}
     if subject.values is not None:
         values.update(subject.values.values)
     values.update(subject.given)
@@ -63,6 +63,13 @@ def _values(subject: Subject, request: Request, own: Dialect) -> dict[str, objec
     values.update(subject.graph.counts)
     values.update({name: next(iter(on)) for name, on in subject.graph.switches.items() if len(on) == 1})
     return values
+
+
+def _of_its_name(subject: Subject, own: Dialect) -> Mapping[str, object]:
+    """What the name says that the library gave the model, which the file keeps or, with a head beside it, the model's layer has."""
+    ck = subject.checkpoint
+    named = (m for m in own.library.said if ck.called == m or any(n.startswith(f"layers/{m}/") for n in ck.tensors))
+    return own.library.said.get(next(named, ""), {})
 
 
 def _source(subject: Subject, own: Dialect, weights: Weights) -> Source:

@@ -360,6 +360,8 @@ def spec_of(subject: Subject, groups: Collection[str] | None = None, vocab: int 
             )
         sizes.axis[name] = n
     present = set(subject.graph.params)
+    on = {switch for switch, seen in subject.graph.switches.items() if seen == {True}}
+    present |= {n for n, p in arch.params.items() if p.tied in present and p.switch in on}  # what is there as another's
     if subject.graph.dialect is not None:  # what the dialect has no place for is there with its fill
         lacked = [p for p, lack in subject.graph.dialect.lacks.items() if lack.holds(sizes.axis) and not arch.params[p].optional]
         for p in lacked:

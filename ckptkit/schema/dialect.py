@@ -277,6 +277,7 @@ class Library(NamedTuple):
     needs: frozenset[str] = frozenset()  # groups without which it loads nothing: newly initialised where the source lacks them
     stands: Mapping[str, str] = {}
     models: tuple[str, ...] = ()
+    said: Mapping[str, Mapping[str, object]] = {}
     like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another
     exact: bool = False  # it builds its model from the configuration alone: weights of another form than that can say are refused
     vocabulary: Vocabulary | None = None  # the vocabulary that it loads with a model, where it has its own form for it

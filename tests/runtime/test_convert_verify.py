@@ -13,6 +13,7 @@ import pytest
 import running
 import test_authors_run
 import test_golden
+import test_transformer_xl
 
 from ckptkit.arch import architectures, by_name
 from ckptkit.graph.examine import examine
@@ -85,6 +86,17 @@ MADE += [("mixtral", "mlx"), ("qwen2_moe", "mlx"), ("qwen3_moe", "mlx"), ("mistr
 def test_a_conversion_of_a_decoder_is_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, to: str) -> None:
     path = decoders.make(case, tmp_path)
     status, _, err = running.command(monkeypatch, "convert", path, tmp_path / "out", "--to", to, "--verify")
+    assert status == 0 and f"{tmp_path / 'out'}: same\n" in err, err
+    assert "largest difference: 0 " in err, err
+
+
+@pytest.mark.parametrize("container", ["torch", "safetensors"])  # which keeps what is there as another's, and which does not
+@pytest.mark.parametrize("case", test_transformer_xl.CASES)
+def test_a_conversion_of_a_transformer_xl_is_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, container: str
+) -> None:
+    options = ("--to", "hf", "--container", container, "--verify")
+    status, _, err = running.command(monkeypatch, "convert", test_transformer_xl.ROOT / case, tmp_path / "out", *options)
     assert status == 0 and f"{tmp_path / 'out'}: same\n" in err, err
     assert "largest difference: 0 " in err, err
 
@@ -166,11 +178,11 @@ def test_every_architecture_is_among_the_conversions() -> None:
     """mT5 is T5 1.1 by another name: its weights are those of hf430_t5_v11 here, its namings are tested with the architecture. brightmart's
     ALBERT is tested with namings of others (test_other_namings.py). Decoders and encoders of these days are made by transformers, and
     run beside it (test_decoders_run.py, test_encoders_run.py); what has no class there runs beside its authors' records
-    (test_authors_run.py, arch/test_zhuiyi.py). What states no traits is not run."""
+    (test_authors_run.py, arch/test_zhuiyi.py, test_transformer_xl.py). What states no traits is not run."""
     kept = {INDEX[c.split("/")[0]]["architecture"] for c in {*SOURCES, *test_golden.ELSEWHERE}}
     kept |= {model_type for model_type, _ in decoders.CASES.values()} | {case.partition(" ")[0] for case in encoders.CASES}
-    for case in test_authors_run.CASES:
-        with examine(test_authors_run.ROOT / case) as subject:
+    for path in (of.ROOT / case for of in (test_authors_run, test_transformer_xl) for case in of.CASES):
+        with examine(path) as subject:
             kept |= {subject.architecture.name} if subject.architecture else set()
     seen = {a.name for a in architectures().values() if kept & set(a.names)}
     run = {a.name for a in architectures().values() if a.traits}

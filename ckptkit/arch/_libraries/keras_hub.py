@@ -113,7 +113,7 @@ def backbone(
     tokenizer's vocabulary.
     """
     below = layers if isinstance(layers, Spelling) else objects(*layers)
-    stem, masked = names[0].removesuffix("Backbone"), "task/mlm_head/0" in rows
+    stem, masked, kin = names[0].removesuffix("Backbone"), "task/mlm_head/0" in rows, keys.get(CLASS)
     classes = [Class(names[0], frozenset(needs))]
     classes += [Class(f"{stem}MaskedLM", frozenset({*needs, "mlm"}))] if masked else []
     classes += [Class(f"{stem}TextClassifier", frozenset({*needs, *classifies}))] if classifies else []
@@ -137,6 +137,7 @@ def backbone(
             exact=True,
             vocabulary=words,
             models=tuple(map(snake_case, names)),
+            said={snake_case(n): {kin.canonical: kin.words[n]} for n in names} if isinstance(kin, Key) and kin.words else {},
             needs=frozenset(needs),
             stands={"classifier": "pooler" if classifies == ("classifier",) else "classification"} if "classifier" in classifies else {},
         ),

@@ -89,7 +89,7 @@ def write(raw: dict[str, object]) -> dict[str, object]:
     return {SETTINGS: "\n".join([*lines, *kept]) + "\n"}
 
 
-def own(hf: Dialect, modules: Mapping[str, Module]) -> Dialect:
+def own(modules: Mapping[str, Module]) -> Dialect:
     """The naming of Marian's own files."""
     return Dialect(
         name="marian",
@@ -103,7 +103,6 @@ def own(hf: Dialect, modules: Mapping[str, Module]) -> Dialect:
             **layer("decoder_l{decoder_layer+1}_", D, modules),
             "decoder_ff_logit_out_b": ("lm_head.bias", "1 vocab"),
         },
-        classes=hf.classes[:1],
         short="vocab",
         config=ConfigForm(
             filename="",
