@@ -106,8 +106,8 @@ def _once_more(lost: sys.UnraisableHookArgs) -> None:
 
 
 def _send(number: int, token: object) -> None:
-    """Send a signal again until it is raised, which it is not where it comes so soon that `_once_more` still runs. Never twice before it has
-    come: what it ends would be interrupted once more."""
+    """Send a signal again until it is raised, which it is not where it comes while `_once_more` still runs. Never twice before it has come:
+    what it ends would be interrupted once more."""
     import time
 
     while True:
