@@ -266,6 +266,39 @@ def test_a_text_class_on_a_multimodal_layout_is_an_error(tmp_path: Path) -> None
     assert any("tensors" in m and any(c.isdigit() for c in m) for m in found), found
 
 
+@pytest.mark.parametrize(
+    ("model_type", "whole", "text", "stored"),
+    [
+        ("llava", "LlavaForConditionalGeneration", "LlamaForCausalLM", "language_model.model."),
+        ("qwen3_vl", "Qwen3VLForConditionalGeneration", "Qwen3ForCausalLM", "model.language_model."),
+    ],
+)
+def test_a_text_class_that_finds_no_tensor_of_a_multimodal_model_is_an_error_with_both_numbers(
+    tmp_path: Path, model_type: str, whole: str, text: str, stored: str
+) -> None:
+    """transformers is the judge: the class loads none of the text model's tensors, and makes all of them anew."""
+    import transformers
+
+    folder = made(tmp_path, model_type, whole)
+    assert ckptkit.validate(folder).exit_code == 0
+    raw = json.loads((folder / "config.json").read_text())["text_config"]
+    kind = {"LlamaForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3"}[text]
+    (folder / "config.json").write_text(json.dumps({**raw, "architectures": [text], "model_type": kind}))
+    loaded = getattr(transformers, text).from_pretrained(folder, output_loading_info=True)
+    model, missing = loaded[0], loaded[1]["missing_keys"]
+    assert set(missing) >= {n for n, _ in model.named_parameters() if n != "lm_head.weight"}
+    report = ckptkit.validate(folder)
+    assert report.exit_code == 1
+    found = [f for f in report.findings if f.rule == "architecture" and f.severity == "error"]
+    n = sum(name.startswith(stored) or "lm_head" in name for name in ckptkit.open(folder))
+    assert len(found) == 1 and found[0].where == stored + "*"
+    assert f"of {n} tensors of the text model 0 have the names that it loads" in found[0].message and text in found[0].message
+    if kind == "llama":  # what the hint says
+        ckptkit.convert(folder, tmp_path / "text", to="hf", force=True)
+        again = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "text", output_loading_info=True)[1]
+        assert not again["missing_keys"] and not again["unexpected_keys"]
+
+
 def test_another_container_keeps_names_configuration_and_digest(tmp_path: Path) -> None:
     import safetensors.torch
     import torch

@@ -1,4 +1,5 @@
-"""The other parts of a multimodal model whose text model alone is known: what needs no table, and that more was not decided."""
+"""The other parts of a multimodal model whose text model alone is known: what needs no table, and that more was not decided; and a text
+model's configuration beside a multimodal model's weights."""
 
 from __future__ import annotations
 
@@ -52,3 +53,26 @@ def other_layers(s: Subject) -> Iterator[Finding]:
     runs = runs_among(s.graph, [n for held in parts.values() for n in held])
     stacks = [r for r in runs if max(map(len, r.layers.values())) >= MEANT]
     yield from held_against(stacks or runs, said, s.config_name)
+
+
+@also("architecture")
+def text_class(s: Subject) -> Iterator[Finding]:
+    """A text model's class over the weights of a multimodal model, whose text model's names have a scope of their own before them: loaders
+    go by the class, find none of them, and make every weight anew (transformers #47408)."""
+    r = s.graph.recognition
+    if r is None or s.config is None or s.whole is not None:
+        return
+    scope = r.wrapper + r.prefix
+    if "language_model" not in scope.split("."):
+        return
+    said = s.config.raw.get("architectures")
+    cls = next((c.name for c in r.dialect.classes if isinstance(said, list) and c.name in said), None)
+    others = s.graph.of_role("unexplained")
+    if cls is None or not others:
+        return
+    yield Finding(
+        "error", "architecture", scope + "*",
+        f"{s.config_name} names {cls}, a text model's class, and the weights are a multimodal model's: of {count([*r.matches], 'tensor')} of "
+        f"the text model 0 have the names that it loads, all have {scope!r} before them, beside {count(others, 'tensor')} of other parts",
+        f"take the configuration that belongs to the weights; ckptkit convert --force PATH OUT --to {r.dialect.name} writes the text model",
+    )  # fmt: skip
