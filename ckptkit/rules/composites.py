@@ -73,6 +73,7 @@ def text_class(s: Subject) -> Iterator[Finding]:
     yield Finding(
         "error", "architecture", scope + "*",
         f"{s.config_name} names {cls}, a text model's class, and the weights are a multimodal model's: "
-        f"of {count([*r.matches], 'tensor')} of the text model 0 have the names that it loads, all have {scope!r} before them, beside {count(others, 'tensor')} of other parts",
+        f"of {count([*r.matches], 'tensor')} of the text model 0 have the names that it loads, all have {scope!r} before "
+        f"them, beside {count(others, 'tensor')} of other parts",
         f"take the configuration that belongs to the weights; ckptkit convert --force PATH OUT --to {r.dialect.name} writes the text model",
     )  # fmt: skip
