@@ -110,7 +110,6 @@ class Checkpoint:
         self._blobs: dict[str, store.Blob] = {}
         self._pins = store.pin(self.files)  # which objects the headers were read of: values are read of no others
         self._closed = False
-        self._specs: tuple[dict[str, StoredTensor], int, Collection[TensorSpec]] | None = None
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -134,10 +133,7 @@ class Checkpoint:
     @property
     def specs(self) -> Collection[TensorSpec]:
         """The dtypes and shapes of the tensors, far fewer than these: each object once."""
-        kept = self._specs
-        if kept is None or kept[0] is not self.tensors or kept[1] != len(kept[0]):
-            kept = self._specs = self.tensors, len(self.tensors), {id(t[1]): t[1] for t in self.tensors.values()}.values()
-        return kept[2]
+        return {id(t[1]): t[1] for t in self.tensors.values()}.values()
 
     def blob(self, path: str) -> store.Blob:
         """One of the checkpoint's files, open (kept until close; only ever read with pread)."""
@@ -229,7 +225,7 @@ class Checkpoint:
         kept = {n: t._replace(read=None) if t.read is not None else t for n, t in self.tensors.items()}
         return {
             **self.__dict__, "tensors": kept, "audit": tuple, "aliases": dict, "_checks": None, "_stack": None, "_blobs": {}, "_pins": (),
-            "_specs": None, "_closed": True, "replicas": [], "per_rank": (),
+            "_closed": True, "replicas": [], "per_rank": (),
         }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
