@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ._learned import LearnedSchema as LearnedSchema
 
 __all__ = [
-    "architectures", "by_name", "called", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema",
-    "load", "may_name_variant", "names", "of_class", "parts", "variants", "with_reader",
+    "architectures", "by_name", "called", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
+    "names", "of_class", "parts", "variants", "with_reader",
 ]  # fmt: skip
 
 
@@ -205,13 +205,6 @@ def parts() -> frozenset[str]:
 def variants() -> dict[str, Mapping[str, int]]:
     """Every known variant with its sizes."""
     return {**_json("_variants.json"), **{name: sizes for a in _new() for name, sizes in a.variants.items()}}
-
-
-def may_name_variant(words: Iterable[str]) -> bool:
-    """Whether one of these words, in lower case, may be the first of a variant's name: told by the text of the table, which need not be
-    made then."""
-    text = _text("_variants.json").lower()
-    return any(f'"{w}' in text for w in words) or next(_new(), None) is not None
 
 
 def with_reader(kind: str) -> Iterator[Architecture]:

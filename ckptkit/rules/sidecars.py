@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .. import store
 from .._typing import TYPE_CHECKING
-from ..arch import may_name_variant, names, variants
+from ..arch import names, variants
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -177,8 +177,6 @@ def _names(checkpoint: Checkpoint) -> Iterator[str]:
 
 def _named_variant(words: list[str]) -> tuple[str, dict[str, int]] | None:
     """The longest known variant whose name's words stand in `words` one after another."""
-    if not may_name_variant(words):
-        return None
     best: tuple[int, str, dict[str, int]] | None = None
     families = names()  # "gpt2" says the family, and no size of it
     said = f" {' '.join(words)} "
