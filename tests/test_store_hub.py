@@ -14,6 +14,7 @@ pytest.importorskip("obstore")
 pytest.importorskip("huggingface_hub")
 
 import hub_server
+from dying import Died, Dying
 
 from ckptkit.containers import open_checkpoint
 from ckptkit.errors import CheckpointError, UsageError
@@ -22,10 +23,6 @@ from ckptkit.store import trees
 from ckptkit.verbs.convert import convert
 
 SHARDS: dict[str, Any] = {"container": "safetensors", "max_shard_size": 20_000, "force": True}
-
-
-class Died(BaseException):
-    """The process is gone, as by SIGKILL."""
 
 
 def small(folder: Path, value: float) -> Path:
@@ -105,32 +102,6 @@ def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next
         assert set(hub.files("repo", hub.head("repo"))) == names
         assert len(hub.commits["repo"]) <= len(before) + 2  # a run that had finished is begun again: its ledger has another time
     assert at > 8
-
-
-class Dying:
-    """A tree or sink whose process dies before or after the `at`-th call that changes something."""
-
-    def __init__(self, inner: Any, clock: list[int], at: int, after: bool) -> None:
-        self._inner, self._clock, self._at, self._after = inner, clock, at, after
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
-        if name == "sink":
-            return lambda n: Dying(found(n), self._clock, self._at, self._after)
-        if name not in ("put", "delete", "begin", "part", "commit", "abort"):
-            return found
-
-        def call(*args: Any, **words: Any) -> Any:
-            self._clock[0] += 1
-            mine = self._clock[0] == self._at
-            if mine and not self._after:
-                raise Died
-            got = found(*args, **words)
-            if mine:
-                raise Died
-            return got
-
-        return call
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

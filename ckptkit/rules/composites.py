@@ -57,8 +57,9 @@ def other_layers(s: Subject) -> Iterator[Finding]:
 
 @also("architecture")
 def text_class(s: Subject) -> Iterator[Finding]:
-    """A text model's class over the weights of a multimodal model, whose text model's names have a scope of their own before them: loaders
-    go by the class, find none of them, and make every weight anew (transformers #47408)."""
+    """A text model's configuration over the weights of a multimodal model, whose text model's names have a scope of their own before them:
+    loaders go by its class (or by its model_type, which says the class), find none of them, and make every weight anew (transformers
+    #47408)."""
     r = s.graph.recognition
     if r is None or s.config is None or s.whole is not None:
         return
@@ -66,13 +67,16 @@ def text_class(s: Subject) -> Iterator[Finding]:
     if "language_model" not in scope.split("."):
         return
     said = s.config.raw.get("architectures")
-    cls = next((c.name for c in r.dialect.classes if isinstance(said, list) and c.name in said), None)
+    listed = said if isinstance(said, list) else []
+    cls = next((c.name for c in r.dialect.classes if c.name in listed), None)
+    if cls is None and not listed and s.config.raw.get("model_type") in r.architecture.names:
+        cls = str(s.config.raw["model_type"])
     others = s.graph.of_role("unexplained")
     if cls is None or not others:
         return
     yield Finding(
         "error", "architecture", scope + "*",
-        f"{s.config_name} names {cls}, a text model's class, and the weights are a multimodal model's: "
+        f"{s.config_name} names {cls}, a text model, and the weights are a multimodal model's: "
         f"of {count([*r.matches], 'tensor')} of the text model 0 have the names that it loads, all have {scope!r} before "
         f"them, beside {count(others, 'tensor')} of other parts",
         f"take the configuration that belongs to the weights; ckptkit convert --force PATH OUT --to {r.dialect.name} writes the text model",
