@@ -111,6 +111,7 @@ class RemoteTree:
         self.kept = Kept(partial(header_cache.load, root))
         self._listed: dict[str, tuple[float, dict[str, Entry]]] = {}
         self._found: dict[str, tuple[float, Entry | None]] = {}
+        self._writes = 0  # what was asked for before one of them says nothing of what is there after it
         self._local = threading.local()
         self._pins: dict[str, WeakSet[Pin]] = {}
         self._conditions = False  # whether it is known that the store holds conditions
@@ -146,8 +147,10 @@ class RemoteTree:
         kept = self._listed.get(folder)
         if kept is not None and time.monotonic() - kept[0] < FRESH:
             return kept[1]
+        writes = self._writes
         found = self._list(folder)
-        self._listed[folder] = time.monotonic(), found
+        if writes == self._writes:
+            self._listed[folder] = time.monotonic(), found
         return found
 
     def fresh(self) -> None:
@@ -201,8 +204,10 @@ class RemoteTree:
         kept = self._found.get(name)
         if kept is not None and time.monotonic() - kept[0] < FRESH:
             return kept[1]
+        writes = self._writes
         found = self._head(name)
-        self._found[name] = time.monotonic(), found
+        if writes == self._writes:
+            self._found[name] = time.monotonic(), found
         return found
 
     def _head(self, name: str) -> Entry | None:
@@ -218,9 +223,12 @@ class RemoteTree:
         return Entry(m["size"], _tag(m))
 
     def changed(self, name: str) -> None:
-        """Take note of what was written, so that the next question need not ask."""
-        self._listed.pop(name.rpartition("/")[0], None)
+        """What was written is asked for anew, and so are the folders that it is in: they may be there only now, or no longer."""
+        self._writes += 1
         self._found.pop(name, None)
+        while name:
+            name = name.rpartition("/")[0]
+            self._listed.pop(name, None)
 
     # --- reading
 
