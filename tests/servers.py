@@ -109,10 +109,10 @@ _outside: dict[str, str | None] = {}  # what the variables of the layers were be
 def _lay() -> None:
     """Set what the layers say, the newest one's word first, and what no layer names any more as it was before; nothing of before is
     known of stores. Listings do not grow old meanwhile, so that what is asked for does not depend on how long it takes."""
-    from ckptkit.store import hub, parts, remote, trees
+    from ckptkit.store import hub, parts, recent, trees
 
     trees.forget()
-    for module in (remote, hub):
+    for module in (recent, hub):
         usual = _fresh.setdefault(module.__name__, module.FRESH)
         module.FRESH = 3600.0 if _layers else usual
     said = {k: v for layer in _layers for k, v in layer.items()}
