@@ -21,7 +21,7 @@ from ..store.files import InMemory
 from ..support.files import checksum
 
 MEMORY = 32 << 20  # bytes of a window that is turned round
-AHEAD = 16 << 20  # bytes of stores that are on their way or wait
+AHEAD = 8 << 20  # bytes of stores that are on their way or wait
 PATH = "unit"
 
 

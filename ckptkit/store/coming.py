@@ -99,7 +99,8 @@ class Coming:
         if r.place is not None and self._target is not None:
             r.data = self._target[r.place : r.place + len(r)]
         else:
-            r.data = memoryview(self._spare.pop() if self._spare else bytearray(PART))[: len(r)]
+            large = 2 * len(r) > PART  # whose memory is used again
+            r.data = memoryview(self._spare.pop() if self._spare and large else bytearray(PART if large else len(r)))[: len(r)]
         r.begun, r.used = True, False
         r.future = self._blobs[r.path].fill(r.start, r.data)
         self._here.append(r)
@@ -107,20 +108,21 @@ class Coming:
 
     def _go_on(self) -> None:
         """Ask for what comes next, as long as not too much is held."""
-        held = sum(map(len, self._here))
+        held = sum(map(_weight, self._here))
         while self._next < len(self._order):
             r = self._order[self._next]
             if not r.begun and r.last >= self._turn:
-                if held + len(r) > self._ahead:
+                if held + _weight(r) > self._ahead:
                     return
                 self._begin(r)
-                held += len(r)
+                held += _weight(r)
             self._next += 1
 
     def _drop(self, r: Request) -> None:
         self._here.remove(r)
-        if r.place is None and r.future is not None and r.future.done() and isinstance(r.data.obj, bytearray):
-            self._spare.append(r.data.obj)
+        memory = r.data.obj
+        if r.place is None and r.future is not None and r.future.done() and isinstance(memory, bytearray) and len(memory) == PART:
+            self._spare.append(memory)
         r.future, r.data = None, memoryview(b"")
 
     def close(self) -> None:
@@ -133,6 +135,11 @@ class Coming:
                 except CheckpointError:
                     continue
         self._here.clear()
+
+
+def _weight(r: Request) -> int:
+    """Bytes that a request counts: half where they take no memory but that of the target."""
+    return len(r) if r.place is None else len(r) // 2
 
 
 def _covered(requests: Sequence[Request], k: int, at: int, end: int) -> bool:
