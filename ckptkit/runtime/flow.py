@@ -80,8 +80,8 @@ def distances(ops: Any, spec: Spec, node: Any, ids: Any) -> Any:
     return node(ops.arange(spec.sizes["distances"]))
 
 
-def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
-    return computed.position_bias(ops, spec, node, ops.shape(ids)[1], both=both)
+def bias(ops: Any, spec: Spec, node: Any, ids: Any, across: Any = None, *, both: bool) -> Any:
+    return computed.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, keys=None if across is None else ops.shape(across)[1])
 
 
 def linear_bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
@@ -338,8 +338,7 @@ def _stack(
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
-    if positions == "xl":
-        far = run("xl", "", ids, x, *counted)
+    far = run("xl", "", ids, x, *counted) if positions == "xl" else far
     if spec.has(f"{stack}.distances"):
         far = run("distances", f"{stack}.distances", ids)
         far = run("norm", f"{stack}.distances_norm", far) if spec.has(f"{stack}.distances_norm") else far
@@ -350,6 +349,8 @@ def _stack(
     added = mixing.get("added", added)
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
+    crosses = encoded[0] is not None and spec.traits.cross_distances
+    crossing = run("bias", f"{stack}.position_bias", ids, encoded[0], both=False) if crosses else None
     chosen = None
     lent: dict[int, Any] = {}
     lends = {int(str(layer["keys"])) for layer in spec.traits.layers if "keys" in layer}
@@ -370,7 +371,7 @@ def _stack(
         options |= {n: mixing[n] for n in ("entities", "further") if n in mixing and not second}
         options |= {"keys": lent[at["keys"]]} if "keys" in at else {}
         options |= {"ids": ids} if spec.has(f"{path}.moe.table") else {}
-        options |= {"own": own} if own is not None and not second else {}
+        options |= {"own": own} if own is not None and not second else {"crossing": crossing} if crossing is not None else {}
         given_too = (sees, added, far, *encoded, *more) if attends(spec, path) else ()
         x = run("block", path, x, *given_too, **options)
         if i == 0 and spec.has(f"{stack}.conv"):

@@ -114,3 +114,14 @@ def test_bert4torchs_configuration_builds_what_transformers_configuration_does(k
     given = encoders.inputs(False)
     one, two = running.run(mine, given), running.run(theirs, given)
     assert np.array_equal(one["hidden"], two["hidden"])
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_its_own_configuration_gives_bert4keras_outputs_and_transformers_gives_the_originals(framework: str) -> None:
+    path = oracles.golden("b4k_t5_v10")
+    given = oracles.golden_inputs("b4k_t5_v10")
+    ids = {"input_ids": given["encoder_ids"], "decoder_input_ids": given["decoder_ids"]}
+    ids["attention_mask"] = (given["encoder_ids"] > 0).astype("int64")
+    for config, outputs, name in (("config_bert4keras.json", "outputs.npz", "decoder_logits"), ("config.json", "hf430_outputs.npz", "logits")):
+        model = ckptkit.build_transformer_model(path / config, path / "model.ckpt", framework=framework)
+        assert np.abs(running.run(model, ids)["lm"] - oracles.read_npz(path / outputs)[name]).max() < 1e-5
