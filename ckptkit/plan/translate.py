@@ -426,13 +426,12 @@ class Translate(Builder):
             if role.kind == "optimizer":
                 self.went[name] = {"dropped": "optimizer state"}
             elif role.kind == "derived":
-                self.went[name] = {"dropped": f"derived ({role.what}): computed, not stored"}
-            elif role.kind == "stray":
-                self.went[name] = {"dropped": role.what}
+                again = [t for t, c in self.came.items() if c is not None and c.get("how") == f"computed ({role.what})"]
+                self.went[name] = {"to": again} if again else {"dropped": f"derived ({role.what}): computed, not stored"}
             elif role.kind == "repeat":
                 self.went[name] = {"repeats": role.what}
-            elif role.kind == "part":
-                self.went[name] = {"dropped": f"part of the {role.what}"}
+            elif role.kind in ("part", "stray"):
+                self.went[name] = {"dropped": f"part of the {role.what}" if role.kind == "part" else role.what}
             elif role.kind == "unexplained" and name not in along:
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
             elif role.kind == "dropped" or (self.request.drop_groups and name not in self.went):
