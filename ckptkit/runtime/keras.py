@@ -326,7 +326,8 @@ def trace(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Every array on the way, as numpy, for inputs as `build` has them; an attention mask may be [batch, query, key]. Without entities
     there is none of theirs."""
     given = {name: inputs.get(name) for name in (t.name for t in model.inputs)}
-    tensors = {k: keras.ops.convert_to_tensor(v, "float32" if k in ("mems", "encoder_hidden_states") else "int32") for k, v in given.items() if v is not None}
+    states = ("mems", "encoder_hidden_states")
+    tensors = {k: keras.ops.convert_to_tensor(v, "float32" if k in states else "int32") for k, v in given.items() if v is not None}
     out = model.__dict__["traced"]({**given, **tensors})
     spec = model.__dict__["spec"]
     unasked: set[str] = set()

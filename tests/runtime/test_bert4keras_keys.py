@@ -122,7 +122,8 @@ def test_its_own_configuration_gives_bert4keras_outputs_and_transformers_gives_t
     given = oracles.golden_inputs("b4k_t5_v10")
     ids = {"input_ids": given["encoder_ids"], "decoder_input_ids": given["decoder_ids"]}
     ids["attention_mask"] = (given["encoder_ids"] > 0).astype("int64")
-    for config, outputs, name in (("config_bert4keras.json", "outputs.npz", "decoder_logits"), ("config.json", "hf430_outputs.npz", "logits")):
+    recorded = {"config_bert4keras.json": ("outputs.npz", "decoder_logits"), "config.json": ("hf430_outputs.npz", "logits")}
+    for config, (outputs, name) in recorded.items():
         model = ckptkit.build_transformer_model(path / config, path / "model.ckpt", framework=framework)
         assert np.abs(running.run(model, ids)["lm"] - oracles.read_npz(path / outputs)[name]).max() < 1e-5
 
