@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
-from fleet_workers import Deadly, counted
+from fleet_workers import Deadly, counted, told
 from safetensors.numpy import save_file
 
 from ckptkit import fleet
@@ -168,14 +168,16 @@ def test_an_executor_writes_the_bytes_that_one_process_writes_and_what_it_left_i
     assert done.bytes_written == sum(u.stop - u.start for u in run.units) - sum(u.stop - u.start for u in run.units[:had])
 
 
-def check_deaths(engine: fleet.Engine, source: Path, folder: Path, seconds: float = 0) -> tuple[int, int, int]:
+def check_deaths(engine: fleet.Engine, source: Path, folder: Path, *, patient: bool = False) -> tuple[int, int, int]:
     """A conversion on an engine whose workers die at 30 % of the units: (units, pieces of work, processes)."""
     convert(source, folder / "here", container="torch", force=True)
-    (folder / "log").mkdir()
+    (folder / "log" / "told").mkdir(parents=True)
     plan = plan_of(source, folder / "there", container="torch", force=True)
 
     def deadly(do: Any, items: Any) -> Any:
-        return engine(Deadly(do, str(folder / "log"), seconds), items)
+        for receipt in engine(Deadly(do, str(folder / "log"), patient), items):
+            told(folder / "log", receipt.unit)
+            yield receipt
 
     fleet.run_on(plan, deadly, unit=SMALL)
     assert written(folder / "there") == written(folder / "here")
@@ -201,7 +203,7 @@ def test_dask_writes_the_same_and_a_worker_that_dies_costs_a_unit(source: Path, 
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None) as cluster:
         cluster.adapt(minimum=2, maximum=2, interval="500ms")  # whoever runs Dask replaces its workers
         with fleet.engine(cluster.scheduler_address.replace("tcp://", "dask://")) as engine:
-            units, work, processes = check_deaths(engine, source, tmp_path, 0.3)  # time to hand over what was done before
+            units, work, processes = check_deaths(engine, source, tmp_path, patient=True)  # Dask loses results with the worker
     deaths = len([n for n in range(1, units + 1) if n % 10 in (2, 5, 8)])
     assert units + deaths <= work <= units + 2 * deaths and processes >= deaths  # one that the scheduler had sent ahead may go with it
 
@@ -227,7 +229,7 @@ def test_ray_writes_the_same_while_workers_die_and_a_node_goes(source: Path, tmp
                         cluster.remove_node(nodes[0], allow_graceful=False)
                     yield receipt
 
-            units, work, processes = check_deaths(losing, source, tmp_path, 0.3)
+            units, work, processes = check_deaths(losing, source, tmp_path)
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -22,6 +21,7 @@ from ..errors import CheckpointError, CorruptError, NotFoundError, UnknownFormat
 from . import header_cache
 from .interface import ABSENT, FOLDER, Entry
 from .pieces import Kept
+from .recent import Recent
 from .remote_blob import MOST, Ahead, RemoteBlob
 from .said import ExistsError, refused, refused_code, replaced, unconditional
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .interface import Sink
 
 Uploads = list[tuple[str, dict[str, str]]]
-FRESH = 5.0  # seconds for which a listing counts
 AT_ONCE = 32  # requests
 GAP = 1 << 14  # bytes between two pieces of an object from which on they are two requests
 
@@ -109,8 +108,8 @@ class RemoteTree:
         self.scheme = root.partition("://")[0]
         self.lists = True  # whether what there is may be asked for folder by folder
         self.kept = Kept(partial(header_cache.load, root))
-        self._listed: dict[str, tuple[float, dict[str, Entry]]] = {}
-        self._found: dict[str, tuple[float, Entry | None]] = {}
+        self._listed = Recent(self._list)
+        self._found = Recent(self._head)
         self._local = threading.local()
         self._pins: dict[str, WeakSet[Pin]] = {}
         self._conditions = False  # whether it is known that the store holds conditions
@@ -143,12 +142,7 @@ class RemoteTree:
 
     def list(self, folder: str = "") -> dict[str, Entry]:
         """What a folder holds, by the last piece of its name."""
-        kept = self._listed.get(folder)
-        if kept is not None and time.monotonic() - kept[0] < FRESH:
-            return kept[1]
-        found = self._list(folder)
-        self._listed[folder] = time.monotonic(), found
-        return found
+        return self._listed.get(folder)
 
     def fresh(self) -> None:
         """Ask anew what there is: somebody else may have written."""
@@ -157,8 +151,7 @@ class RemoteTree:
 
     def known(self, folder: str) -> dict[str, Entry] | None:
         """The kept listing of a folder; None where none is kept, or none can be complete."""
-        kept = self._listed.get(folder) if self.lists else None
-        return kept[1] if kept is not None and time.monotonic() - kept[0] < FRESH else None
+        return self._listed.known(folder) if self.lists else None
 
     def usual(self, folder: str) -> dict[str, Entry]:
         """The usual names of checkpoints that are in a folder."""
@@ -198,12 +191,7 @@ class RemoteTree:
                 if "may not be read" not in e.message:
                     raise
                 self.lists = False  # it may be that objects can be read, and only the listing is refused
-        kept = self._found.get(name)
-        if kept is not None and time.monotonic() - kept[0] < FRESH:
-            return kept[1]
-        found = self._head(name)
-        self._found[name] = time.monotonic(), found
-        return found
+        return self._found.get(name)
 
     def _head(self, name: str) -> Entry | None:
         import obstore
@@ -218,9 +206,10 @@ class RemoteTree:
         return Entry(m["size"], _tag(m))
 
     def changed(self, name: str) -> None:
-        """Take note of what was written, so that the next question need not ask."""
-        self._listed.pop(name.rpartition("/")[0], None)
-        self._found.pop(name, None)
+        """What was written is asked for anew, and so are the folders that it is in: they may be there only now, or no longer."""
+        self._found.changed([name])
+        pieces = name.split("/")
+        self._listed.changed(["/".join(pieces[:k]) for k in range(len(pieces))])
 
     # --- reading
 
