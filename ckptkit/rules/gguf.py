@@ -23,15 +23,13 @@ def gguf_keys(s: Subject) -> Iterator[Finding]:
     """
     if s.checkpoint.container != "gguf" or not s.checkpoint.tensors:
         return
-    from ..arch._libraries.gguf_keys import ARCHITECTURE, MODELS
-
     kept = s.checkpoint.extras.get("gguf")
     keys = kept if isinstance(kept, Mapping) else {}
-    said, words = keys.get(ARCHITECTURE), keys.get(WORDS)
+    said, words = keys.get("general.architecture"), keys.get(WORDS)
     table = s.checkpoint.tensors.get(TABLE)
     if table is None or not table.spec.shape:  # a part of a model, or samples of types
         return
-    if said is not None and said.value in MODELS:
+    if said is not None and isinstance(said.value, str):
         lacking = [k for r in REQUIRED if (k := f"{said.value}.{r}") not in keys]
         if lacking:
             message = f"{', '.join(lacking)} {are(lacking)} not there, without which llama.cpp does not load a file"
