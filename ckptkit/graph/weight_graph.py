@@ -306,6 +306,10 @@ class WeightGraph:
             s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches
         }
 
+    def untied_by(self, dialect: Dialect) -> frozenset[str]:
+        """The tied parameters that a naming stores of this model all the same."""
+        return dialect.unties if not dialect.unties_where or self.switches.get(dialect.unties_where) == {True} else frozenset()
+
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:
         """Row -> stored name -> stored shape, for every tensor that holds parameters."""

@@ -91,7 +91,7 @@ def build_transformer_model(
         arch, values = _from_config(os.fspath(config_path), name)
         if resize_vocab is not None:
             more["vocab"] = resize_vocab
-        groups = _known(arch, heads, flags) | (parts(arch) if not stack else frozenset())
+        groups = _known(arch, heads, flags) | (parts(arch) if stack != "_encoder" else frozenset())
         spec, _ = _as_called(model, spec_of_config(arch, {**values, **(given or {}), **more}, groups), None)
         return finish(
             spec,
@@ -112,7 +112,7 @@ def build_transformer_model(
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
         require_read(subject, "the model")
-        groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if not stack else frozenset())
+        groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if stack != "_encoder" else frozenset())
         spec, weights = _as_called(model, with_new(subject, groups, resize_vocab), Weights(subject))
         return finish(
             spec, weights, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
@@ -122,15 +122,10 @@ def build_transformer_model(
 
 
 def _key(model: str | None) -> tuple[str | None, str]:
-    """(what an architecture is called, "_encoder" where only that stack is meant) of a key. UnsupportedError for a decoder alone."""
+    """(what an architecture is called, "_encoder" or "_decoder" where only that stack is meant) of a key."""
     if not model:
         return None, ""
     stack = next((s for s in STACKS if model.endswith(s) and known(model) is None), "")
-    if stack == "_decoder":
-        raise UnsupportedError(
-            f"{model} is the decoder alone, which is given what an encoder made of a text: it is not built by itself here",
-            hint=f"model={model.removesuffix(stack)!r} builds both; its output has both stacks' arrays",
-        )
     name = model.removesuffix(stack)
     return ALIASES.get(name, name), stack
 
@@ -159,7 +154,12 @@ def _as_called(model: str | None, spec: Spec, weights: Weights | None) -> tuple[
         from .unshared import unshared
 
         return unshared(spec, weights)
-    return (spec._replace(traits=spec.traits._replace(decoder="")), weights) if model and model.endswith("_encoder") else (spec, weights)
+    _, stack = _key(model)
+    if stack:
+        from .one_stack import one_stack
+
+        return one_stack(spec, weights, stack[1:])
+    return spec, weights
 
 
 def require(framework: str) -> None:
@@ -197,6 +197,8 @@ def _known(arch: Architecture, groups: Collection[str], flags: Collection[str]) 
         if not arch.traits:
             raise UndecidedError(f"it is not known here how {arch.title} runs", hint="ckptkit validate and convert need no model")
         of_kind = next((g for g, kind in stated.items() if kind == FLAGS[flag]), None)
+        if of_kind is None and FLAGS[flag] in {head(text).kind for text in _heads(arch).values()}:
+            continue  # a part of the model, whose head is always there (T5's)
         if of_kind is None:
             raise UsageError(f"{arch.title} has no head of the kind that {flag} asks for", hint=f"one of {', '.join(sorted(have))}")
         out.add(of_kind)

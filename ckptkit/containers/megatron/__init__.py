@@ -95,6 +95,8 @@ def open(path: str) -> Checkpoint:
     made.ranks = held.ranks
     made.per_rank = held.tensors
     made.replicas = list(held.replicas)
+    if not held.known:
+        made.untold = lambda: [_ranks.untold(os.path.basename(folder))]
     return made
 
 
