@@ -15,7 +15,6 @@ from ._values import Fetch, Form, Mismatch, Packing, Quantizer
 from .low_rank import LowRank, bias_form, low_rank_form
 
 __all__ = [
-    "BESIDE", "Fault", "Fetch", "Form", "Found", "Groups", "LowRank", "Mismatch", "Packing", "Quantizer", "Ruler", "bias_form", "by_name", "decoded",
-    "find_packed", "in_file", "in_steps", "low_rank_form", "packings", "part_fetcher", "quantizer", "ruler",
-    "tile_rows",
+    "BESIDE", "Fault", "Fetch", "Form", "Found", "Groups", "LowRank", "Mismatch", "Packing", "Quantizer", "Ruler", "bias_form", "by_name",
+    "decoded", "find_packed", "in_file", "in_steps", "low_rank_form", "packings", "part_fetcher", "quantizer", "ruler", "tile_rows",
 ]  # fmt: skip
