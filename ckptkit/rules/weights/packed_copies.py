@@ -30,10 +30,10 @@ FREE = 8  # bits of a scale that differ from one to the next, however wide it is
 
 @rule("packing-copies", "error", "No part of a packed weight is another weight's", reads="values")
 def packing_copies(s: Subject, scan: Scan) -> Iterator[Finding]:
-    """Scales, zero points and biases follow from the values of their own weight. Where two weights have them alike to the bit and their codes
-    are others (or their codes alike and the scales others), one of the two has a part that belongs to the other: the shapes fit, a
-    loader says nothing, and the numbers are others. Parts that may agree by accident or by intent (one scale for all, zeros in the
-    middle, a weight that is stored twice as a whole) are not meant. Two parts that are exchanged are not seen: only the original tells.
+    """Scales, zero points and biases follow from the values of their own weight. Where two weights have them alike to the bit and their
+    codes are others (or their codes alike and the scales others), one of the two has a part of the other's: the shapes fit, a loader says
+    nothing, and the numbers are others. Parts that may agree by accident or by intent (one scale for all, zeros in the middle, a
+    weight that is stored twice as a whole) are not meant. Two parts that are exchanged are not seen: only the original tells.
     """
     weights = [w for w in s.packings.weights.values() if w.form.packing != "ggml"]
     told: set[str] = set()
