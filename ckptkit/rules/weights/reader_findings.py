@@ -72,7 +72,9 @@ noticed(
 )
 noticed("overlap", "warning", "Tensors do not share bytes", """
     Two entries of a TensorFlow index lie over each other; TensorFlow never writes that.""")  # fmt: skip
-noticed("unused-bytes", "info", "Every byte belongs to a tensor", "Some bytes of a data file belong to none.")
+noticed("unused-bytes", "error", "Every byte belongs to a tensor", """
+    Some bytes of a data file belong to none. In a GGUF file bytes between tensors are an error, for which llama.cpp refuses it (a tensor
+    with the type or the shape of another leaves some), and those behind the last one a warning. An information elsewhere.""")  # fmt: skip
 noticed("data-file", "warning", "The data files that the index counts are there", "One is missing; no tensor is in it.")
 noticed("slice", "warning", "Every slice belongs to a variable", "The entry of a partitioned variable's slice, without the variable.")
 noticed("header", "info", "The header has only known fields", "Further fields of a safetensors entry are ignored.")
