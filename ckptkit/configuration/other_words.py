@@ -35,7 +35,7 @@ POSITIONS = {
 
 def in_berts_words(raw: Mapping[str, object], arch: Architecture, form: ConfigForm) -> dict[str, object]:
     """The settings with these words as BERT's, where the form has BERT's keys and the file is not transformers'."""
-    if "model_type" in raw or "hidden_size" not in form.keys:
+    if ("model_type" in raw and not isinstance(raw.get("model"), str)) or "hidden_size" not in form.keys:
         return dict(raw)
     said = {alternative for key in form.keys for alternative in key.split(" | ")} | form.marks.keys() | form.usual.keys()
     positions = POSITIONS.get(str(arch.traits.get("positions")), {})

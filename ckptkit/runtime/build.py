@@ -221,7 +221,8 @@ def _heads(arch: Architecture) -> Mapping[str, str]:
 def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:
     raw = read_config(path)
     named = name or raw.declared
-    arches = _named(named) if named else sorted(architectures().values(), key=lambda a: a.rank)
+    theirs = called(name or "") if isinstance(raw.raw.get("model"), str) else []  # as bert4torch, whose settings these are, calls it
+    arches = theirs or _named(named) if named else sorted(architectures().values(), key=lambda a: a.rank)
     arch, d = max(((a, d) for a in arches for d in a.dialects.values()), key=lambda found: _said(raw.raw, found[1]))
     if not named and not _said(raw.raw, d):
         raise UsageError("no known model has such a configuration", path=path, hint="name the model")
