@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..arch import architectures, by_name, called, known
 from ..configuration.read import first_said, interpret, read_config
 from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError, one_of, with_extra
-from ..graph.account import require_read
+from ..graph.account import require_read, unexplained_keys
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
 from ..graph.sentence import sentence_of
@@ -112,6 +112,9 @@ def build_transformer_model(
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
         require_read(subject, "the model")
+        if unknown := unexplained_keys(subject):
+            what = f"{len(unknown)} key{'s' * (len(unknown) > 1)} of the configuration that may change what the model computes"
+            warnings.warn(f"{what}: nothing here reads {', '.join(sorted(unknown))}", stacklevel=2)
         groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if stack != "_encoder" else frozenset())
         spec, weights = _as_called(model, with_new(subject, groups, resize_vocab), Weights(subject))
         return finish(

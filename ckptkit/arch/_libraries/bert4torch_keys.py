@@ -18,17 +18,26 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "intermediate": ("intermediate_size",), "max_positions": PLACES, "positions": PLACES, "scale_emb": ("emb_scale",),
     "norm_eps": ("layer_norm_eps",), "tied": ("tie_word_embeddings", "tie_emb_prj_weight"), "activation": ("hidden_act",),
     "decoder_layers": ("num_hidden_layers",), "decoder_heads": ("num_attention_heads",), "decoder_intermediate": ("intermediate_size",),
-    "attention_bias": ("attention_bias", "use_bias"), "mlp_bias": ("mlp_bias", "use_bias"), "buckets": ("relative_attention_num_buckets",), "dropout": ("dropout_rate", "hidden_dropout_prob"),
+    "attention_bias": ("attention_bias", "use_bias"), "mlp_bias": ("mlp_bias", "use_bias"),
+    "buckets": ("relative_attention_num_buckets",), "dropout": ("dropout_rate", "hidden_dropout_prob"),
     "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout_rate"),
 }  # fmt: skip
 # what its program needs and the model does not, with the values under which it says nothing more than the family does (`...`: any)
 OWN: Mapping[str, tuple[object, ...]] = {
-    "segment_vocab_size": (0,), "type_vocab_size": (0,), "skip_init": (...,), "untie_r": (True,), "rel_shift_opt": ("xlnet",), "flash_attention": (...,), "mapping": (...,),
+    "segment_vocab_size": (0,), "type_vocab_size": (0,), "skip_init": (...,), "untie_r": (True,), "rel_shift_opt": ("xlnet",),
+    "flash_attention": (...,), "mapping": (...,),
     "norm_mode": (...,), "layer_norm_mode": (...,), "layer_type": (...,), "mlp_type": (...,), "attn_type": (...,), "is_dropout": (False,),
     "application": ("lm",), "use_segment_embedding": (False,), "pre_layernorm": (True,), "p_bias": ("rotary",),
     "pos_emb_type": ("rotary",), "add_cross_attention": (False,), "use_bias": (False,), "final_layernorm": (True,), "with_lm": (...,),
     "emb_scale": (1,), "num_logits_to_keep": (...,), "add_trainer": (...,), "pad_token_id": (0,),
     "tie_word_embeddings_encoder_decoder": (...,), "rope_scaling": ({"type": "default"}, {"type": "glm"}, None),
+}  # fmt: skip
+SIZES = (*PLACES, "intermediate_size")  # which the tensors say, where no key of a form does
+# what is a family's own, whatever its settings say
+FAMILIES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+    "bloom": {"hidden_act": ("gelu_new",), "p_bias": ("alibi",), "pos_emb_type": ("alibi",)}, "bart": {"layer_norm_eps": (1e-5,)},
+    "qwen": {"hidden_act": ("silu", "swish"), "attention_bias": (True,)}, "qwen2": {"attention_bias": (True,)},
+    "chatglm": {"hidden_act": ("swiglu", "gelu_new")}, "ernie4_5": {"rope_rank": ("adjacent",)},
 }  # fmt: skip
 RANKS = {"half": ("updown", "rotate_half"), "interleaved": ("adjacent",)}  # `rope_rank` by what is called pairs here
 
@@ -52,7 +61,7 @@ def in_form(raw: Mapping[str, object], keys: Mapping[str, str | Key], model_type
     mine: dict[str, list[str]] = {}
     for key, spec in keys.items():
         mine.setdefault(spec if isinstance(spec, str) else spec.canonical, []).extend(key.split(" | "))
-    usual = {**OWN, "rope_rank": RANKS.get(pairs, ())}
+    usual = {**OWN, "rope_rank": RANKS.get(pairs, ()), **FAMILIES.get(model_type, {})}
     out = {k: v for k, v in raw.items() if k in said or not (usual.get(k) == (...,) or v in usual.get(k, ()))}
     read = set()
     for canonical, theirs in WORDS.items():
@@ -61,7 +70,7 @@ def in_form(raw: Mapping[str, object], keys: Mapping[str, str | Key], model_type
         if other is not None and own and not any(m in out for m in own):
             out[own[0]] = raw[other]
             read.add(other)
-    out = {k: v for k, v in out.items() if k in said or k not in read}
+    out = {k: v for k, v in out.items() if k in said or k not in (*read, *SIZES)}
     for canonical, value in _unsaid(raw).items():  # what its program takes where nothing says it, which is not what others do
         own = mine.get(canonical, ())
         if own and value is not None and not any(_says(out, m) for m in own):
