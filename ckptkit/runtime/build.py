@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..arch import architectures, by_name, called, known
@@ -268,9 +268,15 @@ def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None)
 
 
 def arrays_of(
-    spec: Spec, weights: Weights | None, *, initializer: str | None = None, seed: int = 0
+    spec: Spec,
+    weights: Weights | None,
+    *,
+    initializer: str | None = None,
+    seed: int = 0,
+    told: Callable[[int], object] | None = None,
 ) -> tuple[Spec, dict[str, NDArray[np.generic]], tuple[str, ...]]:
-    """(the spec with the ties that hold, an array for every parameter that is no tie, the names of the new ones)."""
+    """(the spec with the ties that hold, an array for every parameter that is no tie, the names of the new ones). `told` hears of each how
+    many numbers it has."""
     import numpy as np
 
     ties = dict(spec.ties) if weights is None else tied_here(weights, spec)
@@ -281,6 +287,8 @@ def arrays_of(
     for name, shape, leaf in spec.params():
         if name in ties:
             continue
+        if told is not None:
+            told(math.prod(shape))
         if weights is None or name not in weights:
             arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, range(shape[0] if shape else 1))
             new.append(name)
