@@ -317,8 +317,7 @@ def dialects(
                 "hidden_dropout_prob": "dropout",
                 "cross_position_bias": "cross_bias",
             },
-            # scaled: class T5_Decoder, 1.1's head, which it never ties, as well
-            implied={"norm_eps": 1e-6, "scaled": True, "buckets": 32, "max_distance": 128},
+            implied={"norm_eps": 1e-6, "scaled": True, "buckets": 32, "max_distance": 128},  # scaled: 1.1's head, never tied, as well
             defaults={"decoder_layers": "=layers", "dropout": 0.1, "gated": defaults["gated"], "cross_bias": True},
         ),
     )

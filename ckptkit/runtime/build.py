@@ -112,16 +112,19 @@ def build_transformer_model(
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
         require_read(subject, "the model")
-        if unknown := unexplained_keys(subject):
-            what = f"{len(unknown)} key{'s' * (len(unknown) > 1)} of the configuration that may change what the model computes"
-            warnings.warn(f"{what}: nothing here reads {', '.join(sorted(unknown))}", stacklevel=2)
+        _say_unread(unexplained_keys(subject))
         groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if stack != "_encoder" else frozenset())
         spec, weights = _as_called(model, with_new(subject, groups, resize_vocab), Weights(subject))
         return finish(
             spec, weights, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
-            dtype=dtype,
-            full_mask=full_mask,
+            dtype=dtype, full_mask=full_mask,
         )  # fmt: skip
+
+
+def _say_unread(unknown: Collection[str]) -> None:
+    if unknown:
+        what = f"{len(unknown)} key{'s' * (len(unknown) > 1)} of the configuration that may change what the model computes"
+        warnings.warn(f"{what}: nothing here reads {', '.join(sorted(unknown))}", stacklevel=3)
 
 
 def _key(model: str | None) -> tuple[str | None, str]:
