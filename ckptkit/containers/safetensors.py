@@ -10,7 +10,6 @@ both give the same bytes. The format has no ties: a tied name is either left out
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -385,6 +384,8 @@ def _header(names: Sequence[str], specs: Mapping[str, TensorSpec], sizes: Mappin
         entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": (at, end)}
         at = end
     try:
+        import json
+
         text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         raise UsageError("a name or metadata value holds half a surrogate pair, which JSON cannot carry") from None

@@ -7,12 +7,12 @@ with others lies under "derived", which is read and never written. What no key o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from ckptkit._typing import Any
 from ckptkit.schema import ConfigForm, Key, Reader, Writer
 from ckptkit.schema.dialect import Whole
+from ckptkit.support.json_text import parse
 
 ARCHITECTURE = "general.architecture"
 MARK = "gguf_architecture"  # a key of its own, since marks are not nested
@@ -216,8 +216,8 @@ def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> d
     held = kept.get(OWN)
     if isinstance(held, Value) and isinstance(held.value, str):
         try:
-            block = json.loads(held.value)
-        except ValueError:
+            block = parse(held.value)
+        except (ValueError, RecursionError):
             block = None
         if isinstance(block, dict) and isinstance(block.get("model_type"), str):
             return block
@@ -254,6 +254,8 @@ def write_keys(raw: dict[str, object]) -> dict[str, object]:
             walk(key.removeprefix(ROOM + "."), value)
     block = raw.get("ckptkit")
     if isinstance(block, Mapping) and block:
+        import json
+
         out[OWN] = Value(STRING, json.dumps(block, sort_keys=True, ensure_ascii=False))
     return {"gguf": out}
 

@@ -202,6 +202,6 @@ def t5(*, gated: bool = False, each_layer: bool = False) -> Dialect:
     }
     usual = {"decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "tied": not gated, "scaled": "=tied", "norm_eps": 1e-6}
     also = {"t5.context_length": 512, "t5.decoder_start_token_id": 0}
-    implied = {"activation": "gelu_tanh" if gated else "relu", "gated": gated}
+    implied = {"activation": "gelu_tanh" if gated else "relu", "gated": gated, "cross_bias": False}
     called = "gguf_gated" if gated and not each_layer else "gguf"
     return dialect("t5", dict(_t5_rows(gated, each_layer)), keys, implied, T5_FREE, defaults=usual, also=also, called=called)

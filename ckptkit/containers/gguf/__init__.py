@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ... import store
 from ..._typing import Any
-from ...errors import CorruptError
+from ...errors import CorruptError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec, Unread
@@ -147,17 +147,36 @@ def _swapped(info: Info, width: int, path: str) -> Iterator[bytes]:
 
 def _remarks(header: Header, path: str) -> list[Finding]:
     """What a reader of the header should know."""
+    out = _unused(header, path)
     if not header.big:
-        return []
+        return out
     blocks = [i.name for i in header.tensors if DTYPES[i.dtype].block > 1]
     name = os.path.basename(path)
-    out = [Finding("info", "byte-order", name, "is big-endian: numbers are turned round as they are read")]
+    out.append(Finding("info", "byte-order", name, "is big-endian: numbers are turned round as they are read"))
     if blocks:
         what = (
             f"{len(blocks)} tensors are quantised in a big-endian file: llama.cpp's converter leaves the scales in the other order, "
             "its script swaps them, and nothing says which; they are not read"
         )
         out.append(Finding("warning", "byte-order", blocks[0], what, "use the little-endian file that it was made of"))
+    return out
+
+
+def _unused(header: Header, path: str) -> list[Finding]:
+    """Bytes of the data that belong to no tensor and fill up to no alignment: llama.cpp refuses a file with some between its tensors."""
+    out = []
+    end, last = header.start, ""
+    again = "is a type or a shape not the tensor's own? Make the file again"
+    for i in sorted(header.tensors, key=lambda i: i.offset):
+        due = end + -(end - header.start) % header.alignment
+        if i.offset > due:
+            said = f"{i.offset - due:,} bytes before {printable(i.name, 100)}" + (f" and after {printable(last, 100)}" if last else "")
+            out.append(Finding("error", "unused-bytes", printable(last or i.name), f"{said} belong to no tensor", again))
+        end, last = i.offset + i.nbytes, i.name
+    left = header.size - (end + -(end - header.start) % header.alignment)
+    if left > 0 and last:
+        what = f"{left:,} bytes after {printable(last, 100)}, the last tensor, belong to none"
+        out.append(Finding("warning", "unused-bytes", printable(last), what, again))
     return out
 
 
