@@ -29,7 +29,7 @@ from .jobs import Job, jobs_of, ordered
 from .journal import Done, Journal, fingerprint, take_up
 from .output import copy_file, create, flush, write_parts, write_text
 from .replaceable import current_stamp, private
-from .sources import Unpacker, flat
+from .sources import Unpacker, flats
 from .staging import Stage
 from .worker import Settings, Worker
 
@@ -159,7 +159,7 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
         _check_space(plan, stage)
     workers = max(1, min(options.jobs or processors(), options.max_memory // _EACH, len(plan.tasks)))
     by_slot = plan.layout.checksum is not None
-    sources = tuple(flat(s) for s in plan.sources)
+    sources = flats(plan.sources)
     if len(plan.tasks) >= TRIM:
         trim()
     todo = ordered(jobs_of(plan, sources, options.max_memory // workers - 3 * CHUNK, by_slot))
@@ -168,7 +168,7 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
         if not earlier or size <= 0:
             create(path, size, stage)
     journal = Journal(stage, mark) if resumable else None
-    total = sum(j.length for j in todo)
+    total = sum([j.length for j in todo])
     settings = Settings(
         paths, sources, tuple(s.dtype for s in plan.sources),
         checksum(kind) if kind else None, by_slot, writeback() if options.sync and total >= MANY else None, options.on_overflow == "clip",
@@ -225,7 +225,7 @@ def _staged(work: _Work) -> list[str]:
 
 def _inputs(plan: Plan) -> Iterable[str]:
     """The paths of everything that is read."""
-    held = [e.path for s in plan.sources for e in s.extents] + [s.encoded.path for s in plan.sources if s.encoded is not None]
+    held = [*dict.fromkeys([e[0] for s in plan.sources for e in s[2]]), *[s[5].path for s in plan.sources if s[5] is not None]]
     return dict.fromkeys([p for p, _, _ in plan.inputs] + held + [p for p, _ in plan.copies])
 
 

@@ -10,7 +10,7 @@ from .. import store
 from .._typing import NamedTuple
 from ..engine.jobs import jobs_of, ordered
 from ..engine.output import write_parts
-from ..engine.sources import Unpacker, flat
+from ..engine.sources import Unpacker, flats
 from ..engine.worker import Settings, Worker
 from ..limits import using
 from ..plan.values import Plan
@@ -39,7 +39,7 @@ def made(part: Plan, *, clip: bool = False, sums: bool = True) -> Iterator[Made]
     with _memory() as (path, fd), using(**limits), closing(Unpacker()) as unpacker:
         preallocate(fd, size, part.target)
         kind = part.layout.checksum if sums else None
-        sources = tuple(flat(s) for s in part.sources)
+        sources = flats(part.sources)
         remote = any(store.is_url(p) for p, _, _ in part.inputs)
         settings = Settings(
             (path,), sources, tuple(s.dtype for s in part.sources), checksum(kind) if kind else None, kind is not None, None, clip,

@@ -181,11 +181,58 @@ class _Writer:
             batch = todo[at : at + _BATCH]
             if len(batch) > 1:
                 self.out.append(b"(")
-            for key, t in batch:
+            done = 0
+            while done < len(batch):
+                key, t = batch[done]
+                alike = self.run(batch, done)
+                if alike > 1:
+                    self.many(batch[done : done + alike])
+                    done += alike
+                    continue
                 self.text(key)
                 if self.count < 256 or t.dtype not in _TYPED or not self.like(t):
                     self.tensor(t)
+                done += 1
             self.out.append(b"u" if len(batch) > 1 else b"s")
+
+    def run(self, batch: Sequence[tuple[str, Stored]], at: int) -> int:
+        """How many items from `at` on are of one kept form, each with a storage of its own that was not met."""
+        form = batch[at][1][1:]
+        if self.count < 256 or (form[0], form[1], form[2]) not in self.kept:
+            return 0
+        met = set()
+        n = at
+        while n < len(batch) and batch[n][1][1:] == form:
+            key = batch[n][1][0]
+            if key in met or ("key", key) in self.memo:
+                break
+            met.add(key)
+            n += 1
+        return n - at
+
+    def many(self, items: Sequence[tuple[str, Stored]]) -> None:
+        """`text` and `like` for each of several items of one kept form: all but names and keys is one run of bytes for all of them, into
+        which the memo numbers are put column by column."""
+        stored = items[0][1]
+        first, *parts = self.kept[stored[1], stored[2], stored[3]]
+        n, each = len(items), len(parts) + 1  # memo numbers that an item takes: its name's too
+        last = self.count + n * each
+        after = b"".join([b"r\0\0\0\0" + part for part in parts])
+        width, at, block = len(after), 0, bytearray(after * n)
+        for k, part in enumerate(parts, 1):
+            numbers = pack(f"<{n}I", *range(self.count + k, last, each))
+            for byte in range(4):
+                block[at + 1 + byte :: width] = numbers[byte::4]
+            at += 5 + len(part)
+        names = [name.encode("utf-8", "surrogatepass") for name, _ in items]
+        keys = [t[0].encode() for _, t in items]
+        lengths = {length: length.to_bytes(4, "little") for length in {*map(len, names), *map(len, keys)}}
+        texts = [b"X" + lengths[len(raw)] + raw + b"r" for raw in names]
+        places = pack(f"<{n}I", *range(self.count, last, each))
+        for i, (text, raw) in enumerate(zip(texts, keys, strict=True)):
+            self.out += (text, places[4 * i : 4 * i + 4], first, lengths[len(raw)], raw, block[i * width : i * width + width])
+        self.memo.update(zip([("key", t[0]) for _, t in items], range(self.count + 1, last, each), strict=True))
+        self.count = last
 
     def plain(self, v: object, depth: int = 0) -> None:
         """Plain data. Raises UsageError for anything else or what is too deep, UnsafeError for a class that could do something."""
