@@ -24,6 +24,7 @@ from ..errors import CorruptError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.collector import paused
+from ..support.columns import compiled
 from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
@@ -140,23 +141,22 @@ def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
         return None
     # the metadata first, if there is any, and the entries: compiled where they pay; with the blanks of Python's json, or without
     gap = " " if text.find('": {', 0, 1000) >= 0 else ""
-    word, offset = r'"[^"\\\x00-\x1f]*"', "(0|[1-9][0-9]{0,18})"
+    word = r'"[^"\\\x00-\x1f]*"'
     start = re.match(rf'\{{("__metadata__":{gap}\{{(?:{word}:{gap}{word}(?:,{gap}(?=")|(?=\}})))*\}}),{gap}(?=")', text)
     head = start.end() if start is not None else 1
-    entry = rf'"dtype":{gap}"([A-Z0-9_]+)",{gap}"shape":{gap}\[([0-9, ]*)\],{gap}"data_offsets":{gap}\[{offset},{gap}{offset}\]'
-    found = re.split(rf'"([^"\\\x00-\x1f]+)":{gap}\{{{entry}\}}(?:,{gap}(?=")|\}}(?= *\Z))', text[head:])
-    names, dtypes, shapes = found[1::6], found[2::6], found[3::6]
-    n = len(names)
-    if not n or any(found[:-1:6]) or found[-1].strip(" ") or (8 + LIMITS.rank) * n > LIMITS.json_values or LIMITS.json_depth < 4:
+    columns = _by_loop(raw, len(text[:head].encode()), gap) or _by_pattern(text[head:], gap)
+    if columns is None:
         return None
-    begins, ends = found[4::6], found[5::6]
-    kinds = list(zip(dtypes, shapes, strict=True))
-    known = {kind: _kind(*kind, "," + gap) for kind in set(kinds)}
+    names, kinds, begins, ends = columns
+    n = len(names)
+    if (8 + LIMITS.rank) * n > LIMITS.json_values or LIMITS.json_depth < 4:
+        return None
+    known = {kind: _kind(kind, gap) for kind in set(kinds)}
     specs, due = zip(*map(known.__getitem__, kinds), strict=True)
     base = 8 + len(raw)
-    if begins[0] != "0" or begins[1:] != ends[:-1] or base + int(ends[-1]) != size or 4 * max(map(len, names)) > LIMITS.name_bytes:
+    if begins[0] or begins[1:] != ends[:-1] or base + ends[-1] != size or 4 * max(map(len, names)) > LIMITS.name_bytes:
         return None
-    if min(due) < 0 or list(map(int, ends)) != list(accumulate(due)) or n > LIMITS.tensors or len(raw) > LIMITS.json_bytes:
+    if min(due) < 0 or ends != list(accumulate(due)) or n > LIMITS.tensors or len(raw) > LIMITS.json_bytes:
         return None
     # tuple.__new__ is all that a named tuple's constructor calls; without a line of Python for each it takes a sixth of the time
     extents = map(partial(tuple.__new__, Extent), zip(repeat(path), accumulate(due, initial=base), due, strict=False))
@@ -169,10 +169,35 @@ def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
     return Checkpoint(path, NAME, tensors, files=(path,), metadata=_check_metadata(said.get(METADATA), path))
 
 
-def _kind(dtype: str, shape: str, between: str) -> tuple[TensorSpec | None, int]:
-    """(the spec, its bytes) of a type and a shape as they are written; bytes of -1 where they are not as any writer writes them."""
-    dims = shape.split(between) if shape else []
-    if dtype not in _BITS or len(dims) > LIMITS.rank or not all(n.isdigit() and str(int(n)) == n for n in dims):
+Columns = tuple[list[str], list[str] | list[bytes], list[int], list[int]]  # names, dtypes with shapes, where the bytes begin and end
+
+
+def _by_loop(raw: bytes, head: int, gap: str) -> Columns | None:
+    """The entries of a header from byte `head` on, by the compiled loop; None where it is not there, or one is not as writers write it."""
+    native = compiled()
+    return native.entries(raw, head, bool(gap)) if native is not None else None
+
+
+def _by_pattern(text: str, gap: str) -> Columns | None:
+    """The same by a pattern."""
+    offset = "(0|[1-9][0-9]{0,18})"
+    entry = rf'"dtype":{gap}("[A-Z0-9_]+",{gap}"shape":{gap}\[[0-9, ]*\]),{gap}"data_offsets":{gap}\[{offset},{gap}{offset}\]'
+    found = re.split(rf'"([^"\\\x00-\x1f]+)":{gap}\{{{entry}\}}(?:,{gap}(?=")|\}}(?= *\Z))', text)
+    if len(found) < 5 or any(found[:-1:5]) or found[-1].strip(" "):
+        return None
+    return found[1::5], found[2::5], list(map(int, found[3::5])), list(map(int, found[4::5]))
+
+
+def _kind(written: str | bytes, gap: str) -> tuple[TensorSpec | None, int]:
+    """(the spec, its bytes) of a type and a shape as they are written ('"F32","shape":[2,3]'); bytes of -1 where they are not as any
+    writer writes them."""
+    text = written if isinstance(written, str) else written.decode("latin-1")
+    quoted, shaped, shape = text.partition(f',{gap}"shape":{gap}[')
+    dtype = quoted[1:-1]
+    if not shaped or quoted != f'"{dtype}"' or shape[-1:] != "]":
+        return None, -1
+    dims = shape[:-1].split("," + gap) if shape != "]" else []
+    if dtype not in _BITS or len(dims) > LIMITS.rank or not all(len(n) < 20 and n.isascii() and n.isdigit() and str(int(n)) == n for n in dims):
         return None, -1
     spec = TensorSpec(dtype, tuple(map(int, dims)))
     bits = prod(spec.shape) * _BITS[dtype]

@@ -22,6 +22,7 @@ from ..limits import using
 from ..plan.values import PLAN_VERSION, Plan
 from ..store.files import Files
 from ..support.files import CHUNK, checksum, quickest_checksum, trim, write_error, writeback
+from ..support.rows import Rows
 from ..support.machine import LEAST, buffers, processors
 from .coverage import check_slots
 from .crew import Crew
@@ -62,7 +63,7 @@ def run(
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
     proof: Callable[[str, str], object] | None = None,
-    compute_finish: Callable[[FileLayout, Mapping[str, int]], Iterable[Part]],
+    compute_finish: Callable[[FileLayout, Mapping[str, int]], Iterable[Part | Rows]],
 ) -> Result:
     """Carry out `plan`; the target is there and whole afterwards, or as it was before.
 
@@ -72,7 +73,7 @@ def run(
     `check` reads every tensor back and compares. `on_overflow` says what a finite value becomes that a narrower type
     cannot hold: "error" refuses, "clip" stores the largest finite value, "keep" infinity or NaN; the last two are findings.
     `proof` is called with the path of what was written, before it is put in place, and its name for messages: what it raises stops the
-    run. `compute_finish` is the container's `finish`. Raises CheckpointError and its kinds; nothing is left behind then.
+    run. `compute_finish` is the container's `finish` (see `finisher`). Raises CheckpointError and its kinds; nothing is left behind then.
     """
     started = time.perf_counter()
     if plan.version != PLAN_VERSION:
@@ -196,7 +197,7 @@ def _tensors(work: _Work, progress: Callable[[int, int], None] | None) -> dict[s
     return crcs
 
 
-def _headers(work: _Work, finish: Iterable[Part]) -> int:
+def _headers(work: _Work, finish: Iterable[Part | Rows]) -> int:
     """Write what is known of the container's files beforehand, and what depends on their content; its bytes."""
     plan, files = work.plan, Files(work.stage.label)
     try:

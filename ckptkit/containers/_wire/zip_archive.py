@@ -34,6 +34,7 @@ END64 = Struct("<4sQ2H2I4Q")  # signature, length, made by, version, disk, direc
 _GAP = 24  # bytes of the largest data descriptor
 _DENSE = 16 << 10  # bytes of an entry, on average, up to which headers are read many at once
 _WINDOW = 1 << 20
+_MANY = 256  # entries from which compiled loops are looked for
 FULL = 0xFFFFFFFF
 _FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # compression level (means nothing here), data descriptor, UTF-8
 _UTF8 = 0x0800
@@ -85,6 +86,8 @@ def read_directory(
     """
     try:
         raw, count, start = _find_directory(blob, size, path)
+        if start < count * _DENSE and count > _MANY and not store.is_url(path) and (found := _by_loops(raw, count, blob, start, path)):
+            return found
         listed = list(_central(raw, count, path, writer, deflated))
         if store.is_url(path) and (found := _from_afar(listed, start, path)) is not None:
             return found
@@ -301,6 +304,34 @@ def _as_torch_writes(
         return None
     entries = map(partial(tuple.__new__, Entry), zip(names, headers, starts, sizes, crcs, packed, methods, strict=True))
     return dict(zip(names, entries, strict=True))
+
+
+def _by_loops(raw: bytes, count: int, blob: store.Blob | Within, end: int, path: str) -> dict[str, Entry] | None:
+    """The entries of an archive with very many by compiled loops, if all have the form that `torch.save` gives them. None for any other,
+    and where the loops are not there."""
+    from ...support.columns import compiled
+
+    native = compiled()
+    listed = native.central(raw, count) if native is not None else None
+    if native is None or not listed or sum([row[6] for row in listed]) > end:
+        return None
+    starts: list[int] = []
+    done, at = 0, 0
+    while done < count:
+        header = listed[done][5]
+        low = max(0, header - _GAP)
+        window = _pread(blob, max(_WINDOW, header + 30 + len(listed[done][0]) - low), low)
+        held = native.locals(listed, done, window, low, at, starts)
+        if held is None or not held[0]:
+            return None
+        done, at = done + held[0], held[1]
+    names, _, methods, crcs, sizes, headers, packed = zip(*listed, strict=True)
+    if at != end or _pread(blob, 16, end - 16) != DESCRIPTOR.pack(b"PK\7\x08", crcs[-1], packed[-1], sizes[-1]):
+        return None
+    named = _names(list(names), path)
+    _hold_unique(named, path)
+    entries = map(partial(tuple.__new__, Entry), zip(named, headers, starts, sizes, crcs, packed, methods, strict=True))
+    return dict(zip(named, entries, strict=True))
 
 
 def _heads(blob: store.Blob | Within, listed: list[Listed], end: int) -> Iterator[tuple[bytes, bytes]]:

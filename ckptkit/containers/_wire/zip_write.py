@@ -9,12 +9,12 @@ be 90,000.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
 from struct import pack
 
 from ..._typing import NamedTuple
+from ...support.columns import weave, words
 from .zip_archive import ALIGN, CENTRAL, DESCRIPTOR, END, END64, FULL, LOCAL, LOCATOR
 
 
@@ -104,13 +104,7 @@ def descriptors(records: Sequence[Record], crcs: Sequence[int]) -> list[bytes]:
         return list(map(descriptor, records, crcs))
     sizes = [r[3] for r in records]
     twice = {n: pack("<2I", n, n) for n in set(sizes)}
-    return [b"PK\7\x08" + crc + both for crc, both in zip(_words(crcs), map(twice.__getitem__, sizes), strict=True)]
-
-
-def _words(numbers: Sequence[int]) -> list[bytes]:
-    """Each number in 32 bits, little-endian."""
-    raw = pack(f"<{len(numbers)}I", *numbers)
-    return [raw[i : i + 4] for i in range(0, len(raw), 4)]
+    return [b"PK\7\x08" + crc + both for crc, both in zip(words(crcs), map(twice.__getitem__, sizes), strict=True)]
 
 
 def directory_size(records: Sequence[Record]) -> int:
@@ -122,7 +116,7 @@ def directory_size(records: Sequence[Record]) -> int:
 
 def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
     """The central directory and the end records."""
-    raw = b"".join(_central(records, crcs))
+    raw = _central(records, crcs)
     at, n = records[-1].end if records else 0, len(records)
     end64 = END64.pack(b"PK\6\6", 44, 0x031E, 45, 0, 0, n, n, len(raw), at)
     locator = LOCATOR.pack(b"PK\6\7", 0, at + len(raw), 1)
@@ -130,24 +124,21 @@ def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
     return raw + end64 + locator + END.pack(b"PK\5\6", 0, 0, few, few, min(len(raw), FULL), min(at, FULL), 0)
 
 
-def _central(records: Sequence[Record], crcs: Sequence[int]) -> Iterator[bytes]:
-    """The entries of the central directory, in pieces."""
+def _central(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
+    """The entries of the central directory."""
     names = [r[0].encode() for r in records]
     if any([size >= FULL or header >= FULL for _, header, _, size in records]):
+        out = []
         for name, (_, header, _, size), crc in zip(names, records, crcs, strict=True):
             extra = _extra64(size, header)
-            size, header = min(size, FULL), min(header, FULL)
-            yield _entry(size, len(name), len(extra), crc, header) + name + extra
-        return
+            out.append(_entry(min(size, FULL), len(name), len(extra), crc, min(header, FULL)) + name + extra)
+        return b"".join(out)
     kinds = [(size, len(n)) for n, (_, _, _, size) in zip(names, records, strict=True)]
-    made = {}
-    for size, length in set(kinds):
-        whole = _entry(size, length, 0, 0, 0)
-        made[size, length] = whole[:16], whole[20:42]  # before the checksum, and between it and the offset
-    fixed = map(made.__getitem__, kinds)
-    offsets = _words([r[1] for r in records])
-    columns = zip(fixed, _words(crcs), offsets, names, strict=True)
-    yield from chain.from_iterable([(before, crc, between, offset, name) for (before, between), crc, offset, name in columns])
+    whole = {kind: _entry(*kind, 0, 0, 0) for kind in set(kinds)}
+    before = {kind: entry[:16] for kind, entry in whole.items()}
+    between = {kind: entry[20:42] for kind, entry in whole.items()}  # the checksum and the offset
+    fixed = list(map(before.__getitem__, kinds)), list(map(between.__getitem__, kinds))
+    return weave([fixed[0], ("I", list(crcs)), fixed[1], ("I", [r[1] for r in records]), names], len(records))
 
 
 def _entry(size: int, name: int, extra: int, crc: int, header: int) -> bytes:

@@ -24,6 +24,7 @@ from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 from .._shard_names import BESIDE, is_index
 
 if TYPE_CHECKING:
+    from ...support.rows import Rows
     from .._pickle import interpreter
     from .._pickle.globals import Storage
     from .._wire import zip_archive
@@ -321,33 +322,8 @@ def _read_archive(blob: store.Blob, archive: Archive, known: Container[str]) -> 
             )
         return e.start, declared, key
 
-    found += _lengths(got.storages, entries, records)
+    found += state_dict.lengths(got.storages, entries, records, _AGAIN)
     return Held(got.value, locate, len(got.storages), archive.checks, found, opaque, raw)
-
-
-def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str) -> list[Finding]:
-    """A finding where records are longer than the storages that they are of. torch.load holds a record against the first storage of its
-    key, and takes the first for all others of that key."""
-    known = state_dict.SIZES
-    first: dict[str, int] = {}
-    told: dict[str, int] = {}  # key -> bytes said, other than the record has
-    for s in storages:
-        dtype, numel, key = getattr(s.type, "dtype", ""), s.numel, s.key  # type: ignore[attr-defined]
-        if type(key) is not str or type(numel) is not int or dtype not in known:
-            continue
-        said = numel * known[dtype]
-        if first.setdefault(key, said) != said or key not in told:
-            e = entries.get(records + key)
-            if e is not None and e.size != said:
-                told.setdefault(key, said)
-    if not told:
-        return []
-    key = next(iter(told))
-    more = f" (and {len(told) - 1:,} more)" if len(told) > 1 else ""
-    e = entries[records + key]
-    text = f"the record of storage {key} has {e.size:,} bytes, and the storage is said to have {told[key]:,}{more}: nothing reads the rest"
-    refused = any(first[k] != entries[records + k].size for k in told)
-    return [Finding("error", "trailing", printable(e.name), text + (", and torch.load refuses the file" if refused else ""), _AGAIN)]
 
 
 def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:
@@ -438,3 +414,10 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
     from .write import make_finish
 
     return make_finish(layout, crcs)
+
+
+def finish_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
+    """`finish`, with what follows the tensors of a file in rows."""
+    from .write import make_rows
+
+    return make_rows(layout, crcs)

@@ -13,6 +13,7 @@ from struct import pack
 from ..._typing import Any, NamedTuple
 from ...errors import UnsafeError, UsageError, printable
 from ...limits import LIMITS
+from ...support.columns import Column, weave
 from ...support.opaque import Opaque
 from ...tensors import DTYPES, row_major_strides
 from .._pickle.globals import is_data
@@ -198,7 +199,7 @@ class _Writer:
     def run(self, batch: Sequence[tuple[str, Stored]], at: int) -> int:
         """How many items from `at` on are of one kept form, each with a storage of its own that was not met."""
         form = batch[at][1][1:]
-        if self.count < 256 or (form[0], form[1], form[2]) not in self.kept:
+        if self.count < 256 or form not in self.kept:
             return 0
         met = set()
         n = at
@@ -211,27 +212,21 @@ class _Writer:
         return n - at
 
     def many(self, items: Sequence[tuple[str, Stored]]) -> None:
-        """`text` and `like` for each of several items of one kept form: all but names and keys is one run of bytes for all of them, into
-        which the memo numbers are put column by column."""
+        """`text` and `like` for each of several items of one kept form, by columns."""
         stored = items[0][1]
         first, *parts = self.kept[stored[1], stored[2], stored[3]]
-        n, each = len(items), len(parts) + 1  # memo numbers that an item takes: its name's too
-        last = self.count + n * each
-        after = b"".join([b"r\0\0\0\0" + part for part in parts])
-        width, at, block = len(after), 0, bytearray(after * n)
-        for k, part in enumerate(parts, 1):
-            numbers = pack(f"<{n}I", *range(self.count + k, last, each))
-            for byte in range(4):
-                block[at + 1 + byte :: width] = numbers[byte::4]
-            at += 5 + len(part)
+        each = len(parts) + 1  # memo numbers that an item takes: its name's too
+        last = self.count + len(items) * each
         names = [name.encode("utf-8", "surrogatepass") for name, _ in items]
-        keys = [t[0].encode() for _, t in items]
-        lengths = {length: length.to_bytes(4, "little") for length in {*map(len, names), *map(len, keys)}}
-        texts = [b"X" + lengths[len(raw)] + raw + b"r" for raw in names]
-        places = pack(f"<{n}I", *range(self.count, last, each))
-        for i, (text, raw) in enumerate(zip(texts, keys, strict=True)):
-            self.out += (text, places[4 * i : 4 * i + 4], first, lengths[len(raw)], raw, block[i * width : i * width + width])
-        self.memo.update(zip([("key", t[0]) for _, t in items], range(self.count + 1, last, each), strict=True))
+        keys = [t[0] for _, t in items]
+        columns: list[Column] = [
+            b"X", ("I", list(map(len, names))), names, b"r", ("I", list(range(self.count, last, each))),
+            first, ("I", list(map(len, keys))), keys,
+        ]  # fmt: skip
+        for k, part in enumerate(parts, 1):
+            columns += [b"r", ("I", list(range(self.count + k, last, each))), part]
+        self.out.append(weave(columns, len(items)))
+        self.memo.update(zip([("key", key) for key in keys], range(self.count + 1, last, each), strict=True))
         self.count = last
 
     def plain(self, v: object, depth: int = 0) -> None:

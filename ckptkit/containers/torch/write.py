@@ -2,7 +2,7 @@
 
 Source: `_save` in `torch/serialization.py` and `caffe2/serialize/inline_container.cc`. The bytes are those of torch.save but for
 `.data/serialization_id`, a hash of the whole that nothing needs. What depends on the weights is the checksum in the data descriptor after
-each record and in the directory; so `make_finish` gives, for each tensor, that descriptor with the next record's header, and last the
+each record and in the directory; so `make_rows` gives, for each tensor, that descriptor with the next record's header, and last the
 directory. A sharded checkpoint is flat and has no place for a wrapper or extras: they are left out, as transformers does.
 """
 
@@ -16,6 +16,7 @@ from zlib import crc32
 
 from ..._typing import Any, cast
 from ...errors import UnsupportedError, UsageError, printable
+from ...support.rows import Rows
 from ...tensors import DTYPES, TensorSpec
 from .._interface import FileLayout, Part, Slot
 from .._sharding import index_json, shard_names, split
@@ -78,6 +79,20 @@ def make_layout(
 
 
 def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """`make_rows`, part by part."""
+    return _parts(make_rows(layout, crcs))
+
+
+def _parts(rows: Iterator[Part | Rows]) -> Iterator[Part]:
+    for x in rows:
+        if isinstance(x, Rows):
+            for offset, content, name in zip(x.offsets, x.contents, x.needs, strict=True):
+                yield Part(x.file, offset, content, frozenset((name,)))
+        else:
+            yield x
+
+
+def make_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
     """What follows each tensor's bytes, in the files' order. Raises UsageError if a tensor's checksum is missing."""
     archives = cast("list[Any]", layout.state["archives"])
     missing = next((n for archive in archives for n in archive[2] if n not in crcs and layout.slots[n].length), None)
@@ -86,16 +101,16 @@ def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
     return _tails(archives, crcs)
 
 
-def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part]:
+def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
     for file, (places, small, own) in enumerate(archives):
         records = records_of(places)
         sums = [*small, *[crcs.get(n, 0) for n in own], crc32(_VERSION)]
         first, last = len(small), len(records) - 1
-        held = records[first:last]
-        heads = [*local_headers(records[first + 1 : last]), _header(records[last])]
-        after = zip(own, held, descriptors(held, sums[first:last]), heads)  # noqa: B905
-        for name, (_, _, start, size), behind, head in after:
-            yield Part(file, start + size, behind + head, frozenset((name,)))
+        if own:
+            held = records[first:last]
+            heads = [*local_headers(records[first + 1 : last]), _header(records[last])]
+            contents = [behind + head for behind, head in zip(descriptors(held, sums[first:last]), heads, strict=True)]
+            yield Rows(file, [start + size for _, _, start, size in held], contents, own)
         yield Part(file, records[-1].end, directory(records, sums), frozenset(own))
 
 
