@@ -151,7 +151,7 @@ def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
     n = len(names)
     if (8 + LIMITS.rank) * n > LIMITS.json_values or LIMITS.json_depth < 4:
         return None
-    known = {kind: _kind(kind, gap) for kind in set(kinds)}
+    known: dict[str | bytes, tuple[TensorSpec | None, int]] = {kind: _kind(kind, gap) for kind in set(kinds)}
     specs, due = zip(*map(known.__getitem__, kinds), strict=True)
     base = 8 + len(raw)
     if begins[0] or begins[1:] != ends[:-1] or base + ends[-1] != size or 4 * max(map(len, names)) > LIMITS.name_bytes:
@@ -169,7 +169,7 @@ def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
     return Checkpoint(path, NAME, tensors, files=(path,), metadata=_check_metadata(said.get(METADATA), path))
 
 
-Columns = tuple[list[str], list[str] | list[bytes], list[int], list[int]]  # names, dtypes with shapes, where the bytes begin and end
+Columns = tuple[list[str], list[str | bytes], list[int], list[int]]  # names, dtypes with shapes, where the bytes begin and end
 
 
 def _by_loop(raw: bytes, head: int, gap: str) -> Columns | None:
@@ -197,7 +197,8 @@ def _kind(written: str | bytes, gap: str) -> tuple[TensorSpec | None, int]:
     if not shaped or quoted != f'"{dtype}"' or shape[-1:] != "]":
         return None, -1
     dims = shape[:-1].split("," + gap) if shape != "]" else []
-    if dtype not in _BITS or len(dims) > LIMITS.rank or not all(len(n) < 20 and n.isascii() and n.isdigit() and str(int(n)) == n for n in dims):
+    sizes = all(len(n) < 20 and n.isascii() and n.isdigit() and str(int(n)) == n for n in dims)
+    if dtype not in _BITS or len(dims) > LIMITS.rank or not sizes:
         return None, -1
     spec = TensorSpec(dtype, tuple(map(int, dims)))
     bits = prod(spec.shape) * _BITS[dtype]

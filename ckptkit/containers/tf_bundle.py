@@ -20,7 +20,7 @@ from operator import add, gt
 
 from .. import store
 from .._typing import TYPE_CHECKING, Any, cast
-from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
+from ..errors import CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
@@ -256,7 +256,7 @@ def _plain(raws: dict[bytes, Raw], files: _Files) -> dict[str, StoredTensor] | N
     held = {shard: files.look_up(shard, names[shards.index(shard)]) for shard in sorted(set(shards), key=shards.index)}
     if any(map(gt, ends, map(held.__getitem__, shards))):
         return None
-    files.taken += zip(shards, offsets, ends, names, masked, repeat(-1))  # noqa: B905
+    files.taken += zip(shards, offsets, ends, names, masked, repeat(-1))
     extents = map(partial(_new, Extent), zip(map(files.paths.__getitem__, shards), offsets, sizes, strict=True))
     none = repeat(None)
     fields = zip(names, [kind[2] for kind in kinds], zip(extents, strict=True), none, none, none, repeat(()), strict=False)

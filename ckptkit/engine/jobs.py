@@ -265,8 +265,8 @@ def _is_whole(kind: tuple[str, str, tuple[int, ...], tuple[tuple[int, int, int],
     for d in shape:
         numel *= d
     plain = len(loops) == 1 and tuple(loops[0]) == (numel, 1, 1) if loops else numel == 1
-    d = DTYPES[dtype]
-    return dtype == stored and plain and numel > 0 and d.block == 1 and d.bits % 8 == 0 and numel * d.bits // 8 == length == size
+    block, bits = DTYPES[dtype].block, DTYPES[dtype].bits
+    return dtype == stored and plain and numel > 0 and block == 1 and bits % 8 == 0 and numel * bits // 8 == length == size
 
 
 def _grouped(items: list[Raw | Made], by_slot: bool) -> list[Job]:
@@ -300,7 +300,9 @@ def _joins(items: list[Raw | Made]) -> bool:
     """Whether there is anything for `_join` to do: plain neighbours that lie one after another on both sides, or what is cut."""
     if not items or max(map(itemgetter(3), items)) > LONG or set(map(type, items)) != {Raw} or any(len(x[4]) != 1 for x in items):
         return True
-    return any(a[2] + a[3] == b[2] and a[1] == b[1] and a[4][0][1] + a[4][0][2] == b[4][0][1] for a, b in pairwise(items))
+    held = [x.runs[0] for x in items]
+    pairs = zip(pairwise(items), pairwise(held), strict=True)
+    return any(a[2] + a[3] == b[2] and a[1] == b[1] and r[1] + r[2] == s[1] for (a, b), (r, s) in pairs)
 
 
 def ordered(todo: list[Job]) -> list[Job]:

@@ -72,7 +72,7 @@ def _write_rows(files: Files, path: str, offsets: Sequence[int], contents: Seque
                 span[at - start : end - start] = data
             files.write(path, start, span)
         first = last + 1
-    return sum(ends) - sum(offsets)
+    return sum(map(len, contents))
 
 
 def copy_file(source: str, path: str, stage: Stage) -> int:

@@ -22,8 +22,8 @@ from ..limits import using
 from ..plan.values import PLAN_VERSION, Plan
 from ..store.files import Files
 from ..support.files import CHUNK, checksum, quickest_checksum, trim, write_error, writeback
-from ..support.rows import Rows
 from ..support.machine import LEAST, buffers, processors
+from ..support.rows import Rows
 from .coverage import check_slots
 from .crew import Crew
 from .jobs import Job, jobs_of, ordered
@@ -201,7 +201,8 @@ def _headers(work: _Work, finish: Iterable[Part | Rows]) -> int:
     """Write what is known of the container's files beforehand, and what depends on their content; its bytes."""
     plan, files = work.plan, Files(work.stage.label)
     try:
-        extra = write_parts(files, work.paths, sorted(plan.layout.parts, key=lambda p: (p.file, p.offset)))
+        known: list[Part] = sorted(plan.layout.parts, key=lambda p: (p.file, p.offset))
+        extra = write_parts(files, work.paths, known)
         extra += write_parts(files, work.paths, finish)
     finally:
         files.close()

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 
 from .. import store
 from .._typing import NamedTuple
+from ..containers import Part
 from ..engine.jobs import jobs_of, ordered
 from ..engine.output import write_parts
 from ..engine.sources import Unpacker, flats
@@ -51,7 +52,8 @@ def made(part: Plan, *, clip: bool = False, sums: bool = True) -> Iterator[Made]
             for job in ordered(jobs_of(part, sources, MEMORY // 2, kind is not None)):
                 worker.do(job)
             worker.finish()
-            write_parts(files, (path,), sorted(part.layout.parts, key=lambda p: p.offset))
+            known: list[Part] = sorted(part.layout.parts, key=lambda p: p.offset)
+            write_parts(files, (path,), known)
         finally:
             files.close()
             worker.close()

@@ -36,7 +36,7 @@ static Bytes integer(Bytes p, Bytes end, uint32_t *value)
     return NULL;
 }
 
-/* a tuple of integers; `known` keeps those that were met by their bytes. *out is borrowed from it, NULL with no error set where it is none */
+/* a tuple of integers; `known` keeps those that were met by their bytes. *out is borrowed from it, NULL where it is none */
 static Bytes dims(Bytes p, Bytes end, PyObject *known, PyObject **out)
 {
     Bytes start = p;
@@ -287,7 +287,8 @@ static PyObject *py_block(PyObject *self, PyObject *args)
     PyObject *last, *heads, *out = NULL, *lists[4] = {NULL};
     if (!PyArg_ParseTuple(args, "y*nnOnO!", &data, &start, &limit, &last, &most, &PyDict_Type, &heads)) return NULL;
     uint8_t *key = NULL;
-    if (start < 0 || limit > data.len || start > limit || most < 0 || most > 1 << 24 || (last != Py_None && !PyBytes_Check(last))) goto other;
+    if (start < 0 || limit > data.len || start > limit || most < 0 || most > 1 << 24) goto other;
+    if (last != Py_None && !PyBytes_Check(last)) goto other;
     if ((key = PyMem_Malloc((size_t)most + 1)) == NULL) { PyErr_NoMemory(); goto end; }
     for (int i = 0; i < 4; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
     Bytes base = data.buf, p = base + start, end = base + limit;
@@ -341,10 +342,15 @@ static Bytes number(Bytes p, Bytes end, uint64_t *value)
     return p == start || (*start == '0' && p - start > 1) ? NULL : p;
 }
 
-#define TEXT(words) do { size_t size_ = strlen(words); if ((size_t)(end - p) < size_ || memcmp(p, words, size_)) goto other; p += size_; } while (0)
+#define TEXT(words)                                                                  \
+    do {                                                                             \
+        size_t size_ = strlen(words);                                                \
+        if ((size_t)(end - p) < size_ || memcmp(p, words, size_)) goto other;        \
+        p += size_;                                                                  \
+    } while (0)
 
 /* entries(text, at, gap): the entries of a safetensors header from its first name on, to the brace at its end (and blanks), with a blank
- * after each colon and comma where `gap`. (names, what stands between '"dtype":' and ',"data_offsets"', begins, ends); None for any other */
+ * after each colon and comma where `gap`. (names, what stands between '"dtype":' and ',"data_offsets"', begins, ends); None for others */
 static PyObject *py_entries(PyObject *self, PyObject *args)
 {
     Py_buffer data;
@@ -545,11 +551,149 @@ end:
     return out;
 }
 
+static char *put_half(char *p, uint32_t n)
+{
+    *p++ = (char)n;
+    *p++ = (char)(n >> 8);
+    return p;
+}
+
+/* the fields of a record to be written (name, header, start, size) and its checksum; 0 where it is empty or needs more than 32 bits */
+static int record(PyObject *records, PyObject *crcs, Py_ssize_t i, const char **name, Py_ssize_t *length, long long *of, uint32_t *crc)
+{
+    PyObject *row = PyList_GET_ITEM(records, i);
+    if (!PyTuple_Check(row) || PyTuple_GET_SIZE(row) != 4) return 0;
+    if ((*name = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(row, 0), length)) == NULL) return -1;
+    for (int k = 0; k < 3; k++) {
+        of[k] = PyLong_AsLongLong(PyTuple_GET_ITEM(row, k + 1));
+        if (of[k] == -1 && PyErr_Occurred()) return -1;
+    }
+    unsigned long sum = PyLong_AsUnsignedLong(PyList_GET_ITEM(crcs, i));
+    if (sum == (unsigned long)-1 && PyErr_Occurred()) return -1;
+    *crc = (uint32_t)sum;
+    long long pad = of[1] - of[0] - 34 - *length;
+    return of[0] >= 0 && of[0] < UINT32_MAX && of[2] > 0 && of[2] < UINT32_MAX && *length < 0xFFFF && pad >= 0 && pad < 0xFF00;
+}
+
+/* place(names, sizes, align): (name, header, start, size) of records one after another, their bytes at multiples of `align`; None where
+ * one needs more than 32 bits */
+static PyObject *py_place(PyObject *self, PyObject *args)
+{
+    PyObject *names, *sizes, *out;
+    unsigned long long at = 0, align;
+    if (!PyArg_ParseTuple(args, "O!O!K", &PyList_Type, &names, &PyList_Type, &sizes, &align)) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(names), length;
+    if (PyList_GET_SIZE(sizes) != count || !align) { PyErr_SetString(PyExc_ValueError, "a size for each name is wanted"); return NULL; }
+    if ((out = PyList_New(0)) == NULL) return NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyList_GET_ITEM(names, i), *size = PyList_GET_ITEM(sizes, i);
+        unsigned long long n = PyLong_AsUnsignedLongLong(size);
+        if (PyErr_Occurred() || PyUnicode_AsUTF8AndSize(name, &length) == NULL) goto failed;
+        if (n >= UINT32_MAX || at >= UINT32_MAX) {
+            Py_DECREF(out);
+            return Py_NewRef(Py_None);
+        }
+        unsigned long long start = (at + 34 + (unsigned long long)length + align - 1) / align * align;
+        if (put(out, Py_BuildValue("(OKKO)", name, at, start, size)) < 0) goto failed;
+        at = start + n + (n ? 16 : 0);
+    }
+    return out;
+failed:
+    Py_DECREF(out);
+    return NULL;
+}
+
+/* tails(records, crcs): what stands behind each record's bytes: its descriptor, and the local header of the next (of the last: nothing);
+ * None where one is empty or large */
+static PyObject *py_tails(PyObject *self, PyObject *args)
+{
+    PyObject *records, *crcs, *out;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &records, &PyList_Type, &crcs)) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(records), length, next_length = 0;
+    if (PyList_GET_SIZE(crcs) != count) { PyErr_SetString(PyExc_ValueError, "a checksum for each record is wanted"); return NULL; }
+    const char *name, *next = NULL;
+    long long of[3], after[3] = {0, 0, 0};
+    uint32_t crc, next_crc;
+    int fits = 1;
+    if ((out = PyList_New(0)) == NULL) return NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if ((fits = record(records, crcs, i, &name, &length, of, &crc)) != 1) goto other;
+        Py_ssize_t pad = 0, size = 16;
+        if (i + 1 < count) {
+            if ((fits = record(records, crcs, i + 1, &next, &next_length, after, &next_crc)) != 1) goto other;
+            pad = (Py_ssize_t)(after[1] - after[0] - 34 - next_length);
+            size += 34 + next_length + pad;
+        }
+        PyObject *made = PyBytes_FromStringAndSize(NULL, size);
+        if (made == NULL) goto failed;
+        char *p = PyBytes_AS_STRING(made);
+        memcpy(p, "PK\7\10", 4);
+        p = put_word(put_word(put_word(p + 4, crc), (uint32_t)of[2]), (uint32_t)of[2]);
+        if (i + 1 < count) {
+            memcpy(p, "PK\3\4", 4);
+            memset(p + 4, 0, 22);
+            put_half(p + 6, 0x0808);
+            p = put_half(put_half(p + 26, (uint32_t)next_length), (uint32_t)(4 + pad));
+            memcpy(p, next, (size_t)next_length);
+            p += next_length;
+            *p++ = 'F';
+            *p++ = 'B';
+            p = put_half(p, (uint32_t)pad);
+            memset(p, 'Z', (size_t)pad);
+        }
+        if (put(out, made) < 0) goto failed;
+    }
+    return out;
+other:
+    Py_DECREF(out);
+    return fits < 0 ? NULL : Py_NewRef(Py_None);
+failed:
+    Py_DECREF(out);
+    return NULL;
+}
+
+/* directory(records, crcs): the entries of a zip's central directory; None where one is empty or large */
+static PyObject *py_directory(PyObject *self, PyObject *args)
+{
+    PyObject *records, *crcs, *out = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &records, &PyList_Type, &crcs)) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(records), length, size = 0;
+    if (PyList_GET_SIZE(crcs) != count) { PyErr_SetString(PyExc_ValueError, "a checksum for each record is wanted"); return NULL; }
+    const char *name;
+    long long of[3];
+    uint32_t crc;
+    char *p = NULL;
+    for (int round = 0; round < 2; round++) { /* how long it is, and then what it says */
+        for (Py_ssize_t i = 0; i < count; i++) {
+            int fits = record(records, crcs, i, &name, &length, of, &crc);
+            if (fits != 1) {
+                Py_XDECREF(out);
+                return fits < 0 ? NULL : Py_NewRef(Py_None);
+            }
+            size += 46 + length;
+            if (!round) continue;
+            memcpy(p, "PK\1\2", 4);
+            memset(p + 4, 0, 42);
+            put_half(p + 8, 0x0808);
+            put_half(put_word(put_word(put_word(p + 16, crc), (uint32_t)of[2]), (uint32_t)of[2]), (uint32_t)length);
+            p = put_word(p + 42, (uint32_t)of[0]);
+            memcpy(p, name, (size_t)length);
+            p += length;
+        }
+        if (!round) {
+            if ((out = PyBytes_FromStringAndSize(NULL, size)) == NULL) return NULL;
+            p = PyBytes_AS_STRING(out);
+        }
+    }
+    return out;
+}
+
 static PyMethodDef METHODS[] = {
     {"tensors", py_tensors, METH_VARARGS, NULL}, {"central", py_central, METH_VARARGS, NULL}, {"locals", py_locals, METH_VARARGS, NULL},
     {"entry", py_entry, METH_VARARGS, NULL}, {"block", py_block, METH_VARARGS, NULL},
     {"entries", py_entries, METH_VARARGS, NULL}, {"weave", py_weave, METH_VARARGS, NULL},
     {"build", py_build, METH_VARARGS, NULL},
+    {"place", py_place, METH_VARARGS, NULL}, {"tails", py_tails, METH_VARARGS, NULL}, {"directory", py_directory, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -95,8 +95,8 @@ def merge(
     adapter_config.json says. A packed (quantised) base is refused unless `dequantize`. The words are fields of `Writing`.
     Raises FindingsError where the adapter does not fit the base, UnsupportedError for what is not LoRA.
     """
-    from ..engine.replaceable import check_target
     from ..engine.output import finisher
+    from ..engine.replaceable import check_target
     from ..engine.run import run
 
     src, dst, w = os.fspath(base), os.fspath(target), writing(words)

@@ -62,7 +62,7 @@ def items(entries: Sequence[Sequence[Any]], crcs: Mapping[str, int]) -> list[tup
     sums = [c if c is not None else crcs.get(n, None if size else 0) for n, c, size in zip(names, known, sizes, strict=True)]
     if None in sums:
         raise CheckpointError(f"the checksum of {names[sums.index(None)]!r} is not known")
-    masked = list(map(crc32c.mask, sums))
+    masked = [crc32c.mask(c) for c in sums if c is not None]
     kinds = list(zip(numbers, map(tuple, shapes), shards, sizes, strict=True))
     around = {kind: _around(*kind) for kind in set(kinds)}
     raw = pack(f"<{len(masked)}I", *masked)

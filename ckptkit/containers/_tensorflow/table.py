@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from struct import unpack
 
 from ... import store
-from ..._typing import NamedTuple, SupportsIndex, overload
+from ..._typing import Any, NamedTuple, SupportsIndex, overload
 from ...errors import CheckpointError, CorruptError
 from ...limits import LIMITS
 from ...support import crc32c
@@ -141,10 +141,10 @@ def contents(data: Readable, offset: int, size: int, path: str, *, check: bool =
     return plain, 0, len(plain)
 
 
-Told = tuple[list[bytes], list[tuple[int, int]], list[object]]  # keys, where their values begin and end, what these say (None: not known)
+Told = tuple[list[bytes], list[tuple[int, int]], list[Any]]  # keys, where their values begin and end, what these say (None: not known)
 
 
-def told(data: Readable, start: int, end: int, above: bytes | None, heads: dict[bytes, object]) -> Told | None:
+def told(data: Readable, start: int, end: int, above: bytes | None, heads: dict[bytes, Any]) -> Told | None:
     """The entries of one block's content as `entries` gives them, by a compiled loop, with what is said in values that begin as one of
     `heads`. None where the loop is not there, and where anything is not as it should be."""
     native = compiled()
@@ -211,8 +211,8 @@ def scan(data: Readable, size: int, path: str, *, check: bool = True) -> Iterato
 
 
 def scan_with(
-    data: Readable, size: int, path: str, heads: dict[bytes, object] | None, *, check: bool = True
-) -> Iterator[tuple[Block, Readable, list[Entry], list[object]]]:
+    data: Readable, size: int, path: str, heads: dict[bytes, Any] | None, *, check: bool = True
+) -> Iterator[tuple[Block, Readable, list[Entry], list[Any]]]:
     """`scan`, with what each value says that begins as one of `heads` ([] where that was not looked at, None for one that does not)."""
     above: bytes | None = None
     total = 0

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import itemgetter
 from struct import pack
 
 from ..._typing import NamedTuple
-from ...support.columns import weave, words
+from ...support.columns import compiled, weave, words
 from .zip_archive import ALIGN, CENTRAL, DESCRIPTOR, END, END64, FULL, LOCAL, LOCATOR
+
+_MANY = 64  # records from which the compiled loop is looked for
 
 
 class Record(NamedTuple):
@@ -37,8 +40,12 @@ class Record(NamedTuple):
         return self.start + self.size + (0 if not self.size else 24 if self.big else 16)
 
 
-def place(entries: Iterable[tuple[str, int]]) -> list[Record]:
+def place(entries: Sequence[tuple[str, int]]) -> list[Record]:
     """Where (name, size) records lie, one after another."""
+    if len(entries) >= _MANY and (native := compiled()) is not None:
+        found = native.place([name for name, _ in entries], [size for _, size in entries], ALIGN)
+        if found is not None:
+            return records_of(found)
     out = []
     at, new = 0, tuple.__new__
     for name, size in entries:
@@ -81,12 +88,17 @@ def _around(length: int, gap: int, filled: bool, extra: bytes = b"", huge: bool 
 
 def local_headers(records: Sequence[Record]) -> list[bytes]:
     """The local header of each."""
-    if any([size >= FULL or header >= FULL for _, header, _, size in records]):
+    if _are_large(records):
         return list(map(local_header, records))
     names = [r[0].encode() for r in records]
     kinds = [(len(n), start - header, size > 0) for n, (_, header, start, size) in zip(names, records, strict=True)]
     made = {kind: _around(*kind) for kind in set(kinds)}
     return [head + name + after for name, (head, after) in zip(names, map(made.__getitem__, kinds), strict=True)]
+
+
+def _are_large(records: Sequence[Record]) -> bool:
+    """Whether one needs zip64 fields."""
+    return any(map(FULL.__le__, map(itemgetter(3), records))) or any(map(FULL.__le__, map(itemgetter(1), records)))
 
 
 def descriptor(r: Record, crc: int) -> bytes:
@@ -100,11 +112,21 @@ def descriptor(r: Record, crc: int) -> bytes:
 
 def descriptors(records: Sequence[Record], crcs: Sequence[int]) -> list[bytes]:
     """The descriptor of each."""
-    if not all([0 < size < FULL and header < FULL for _, header, _, size in records]):
+    if _are_large(records) or 0 in map(itemgetter(3), records):
         return list(map(descriptor, records, crcs))
     sizes = [r[3] for r in records]
     twice = {n: pack("<2I", n, n) for n in set(sizes)}
     return [b"PK\7\x08" + crc + both for crc, both in zip(words(crcs), map(twice.__getitem__, sizes), strict=True)]
+
+
+def tails(records: Sequence[Record], crcs: Sequence[int]) -> list[bytes]:
+    """What stands behind the bytes of each: its descriptor and the local header of the next; of the last nothing but the descriptor."""
+    native = compiled()
+    found: list[bytes] | None = native.tails(list(records), list(crcs)) if native is not None else None
+    if found is not None:
+        return found
+    heads = [*local_headers(records[1:]), b""]
+    return [behind + head for behind, head in zip(descriptors(records, crcs), heads, strict=True)]
 
 
 def directory_size(records: Sequence[Record]) -> int:
@@ -126,8 +148,12 @@ def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
 
 def _central(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
     """The entries of the central directory."""
+    native = compiled()
+    found: bytes | None = native.directory(list(records), list(crcs)) if native is not None else None
+    if found is not None:
+        return found
     names = [r[0].encode() for r in records]
-    if any([size >= FULL or header >= FULL for _, header, _, size in records]):
+    if _are_large(records):
         out = []
         for name, (_, header, _, size), crc in zip(names, records, crcs, strict=True):
             extra = _extra64(size, header)

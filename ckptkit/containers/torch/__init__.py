@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from operator import itemgetter
 from zlib import crc32
 
 from ... import store
@@ -260,12 +261,12 @@ def _archive(blob: store.Blob, size: int, path: str) -> Archive:
     """A zip's directory. Raises CorruptError, UnsupportedError (compressed)."""
     deflated = store.is_url(path) or b"/constants.pkl" in _tail(blob, size)  # a program's code is compressed
     entries = zip_archive.read_directory(blob, size, path, deflated=deflated)
-    pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
+    pickles = [n for n in entries if n.endswith("data.pkl") and (n == "data.pkl" or n[-9] == "/")]
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
     root = pickles[0][: -len("data.pkl")]
-    program = root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries)
-    packed = next((n for n, e in entries.items() if e.method), None)
+    program = root + "constants.pkl" in entries or f"\n{root}code/" in "\n".join(["", *entries])
+    packed = next((n for n, e in entries.items() if e.method), None) if any(map(itemgetter(6), entries.values())) else None
     if packed is not None and not program:
         raise UnsupportedError(f"entry {printable(packed)} is compressed; PyTorch stores its records", path=path)
     return Archive(path, entries, root, any(e.crc for e in entries.values()), program)
@@ -379,10 +380,10 @@ def _small_records(blob: store.Blob, entries: dict[str, Entry], root: str, summe
         if alignment.size > 64 or not raw.strip().isdigit():
             text = f"its .storage_alignment is {printable(raw, 40)}, no number: torch.load refuses the file"
             found.append(Finding("error", "version", where, text, _AGAIN))
-    own = len(root)
+    own, records = len(root), root + "data/"
     others = [
         n
-        for n in entries
+        for n in [n for n in entries if not n.startswith(records)]
         if not n.startswith(root) or (n[own : own + 5] not in ("data/", ".data") and n[own:] not in _RECORDS and n[-1] != "/")
     ]
     if others:

@@ -21,7 +21,14 @@ from ...tensors import DTYPES, TensorSpec
 from .._interface import FileLayout, Part, Slot
 from .._sharding import index_json, shard_names, split
 from .._wire.zip_write import (
-    Record, descriptor, descriptors, directory, directory_size, local_header, local_headers, place, records_of,
+    Record,
+    descriptor,
+    directory,
+    directory_size,
+    local_header,
+    place,
+    records_of,
+    tails,
 )  # fmt: skip
 from .pickle_write import Stored, dump
 
@@ -108,8 +115,8 @@ def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part | Rows
         first, last = len(small), len(records) - 1
         if own:
             held = records[first:last]
-            heads = [*local_headers(records[first + 1 : last]), _header(records[last])]
-            contents = [behind + head for behind, head in zip(descriptors(held, sums[first:last]), heads, strict=True)]
+            contents = tails(held, sums[first:last])
+            contents[-1] += _header(records[last])
             yield Rows(file, [start + size for _, _, start, size in held], contents, own)
         yield Part(file, records[-1].end, directory(records, sums), frozenset(own))
 
