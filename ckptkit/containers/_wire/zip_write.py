@@ -40,8 +40,9 @@ class Record(NamedTuple):
         return self.start + self.size + (0 if not self.size else 24 if self.big else 16)
 
 
-def place(entries: Sequence[tuple[str, int]]) -> list[Record]:
+def place(entries: Iterable[tuple[str, int]]) -> list[Record]:
     """Where (name, size) records lie, one after another."""
+    entries = list(entries)
     if len(entries) >= _MANY and (native := compiled()) is not None:
         found = native.place([name for name, _ in entries], [size for _, size in entries], ALIGN)
         if found is not None:
