@@ -32,6 +32,8 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "t5": ("t5", "T5ForConditionalGeneration"),
     "bert": ("bert", "BertModel"),
     "modern-bert": ("modernbert", "ModernBertModel"),
+    "eurobert": ("eurobert", "EuroBertModel"),
+    "nomic-bert": ("nomic_bert", "NomicBertModel"),
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
