@@ -182,3 +182,14 @@ def test_a_share_of_zero_under_another_name_is_told_by_what_it_lists(tmp_path: P
     assert "rank 0 has its part of" in text and "was saved as that of rank 1" in text
 
 
+
+
+@pytest.mark.parametrize(("case", "mesh", "ranks"), [
+    ("megatron_legacy_llama_tp2pp2", "2 x 2 (tensor, pipeline)", 4), ("megatron_torch_dist_llama_tp2pp2", "2 x 2 (tensor, pipeline)", 4),
+    ("deepspeed_llama_z2", "2 (data, ZeRO stage 2)", 3), ("deepspeed_llama_z3", "2 (data, ZeRO stage 3)", 2), ("dcp_llama_tp2d", "", 4),
+])  # fmt: skip
+def test_the_mesh_and_the_pieces_of_each_rank_are_shown_in_their_order(case: str, mesh: str, ranks: int, tmp_path: Path) -> None:
+    found = ckptkit.inspect(FORMS / case / "checkpoint")
+    names = [r.name for r in found.ranks]
+    assert found.mesh == mesh and len(names) == ranks and names == sorted(names)
+    assert all(r.pieces and r.nbytes for r in found.ranks if r.name != "all ranks")  # whose file has the half-precision copies

@@ -105,7 +105,9 @@ def open(path: str) -> Checkpoint:
         path, NAME, tensors, files=[path, *reader.used, *([] if run is None else run.files)], extras=extras, wrapper=named.wrapper,
         beside=frozenset(rename[n] for n in named.state), findings=reader.findings(), checks=lambda: iter(reader.checks),
     )  # fmt: skip
-    made.findings += [] if run is None else run.findings
+    if run is not None:
+        made.findings += run.findings
+        made.mesh = run.mesh
     made.unread = {rename[n]: u for n, u in reader.unread.items()}
     made.parts = {rename[n]: part for n, part in named.parts.items()}
     made.ranks = {p: rank_of(p) for p in reader.used}

@@ -29,6 +29,7 @@ class Run(NamedTuple):
     extras: dict[str, object]
     files: list[str]
     findings: Sequence[Finding] = ()
+    mesh: str = ""
 
 
 def read_run(folder: str) -> Run | None:
@@ -49,7 +50,8 @@ def read_run(folder: str) -> Run | None:
     args = names.arguments(held.get("args"))
     if args:
         extras["args"] = {k: v for k, v in args.items() if v is not None}
-    return Run(extras, [common], file.findings)
+    sizes = [n if type(n) is int else 1 for n in (args.get(f"{k}_model_parallel_size") for k in ("tensor", "pipeline", "expert"))]
+    return Run(extras, [common], file.findings, names.mesh_of(sizes[0], sizes[1], sizes[2]))
 
 
 def unstack(name: str, spec: TensorSpec, boxes: tuple[Box, ...]) -> list[tuple[str, TensorSpec, tuple[Box, ...]]]:

@@ -99,6 +99,7 @@ def open(path: str) -> Checkpoint:
     made.findings += _ranks.misnamed([*held.model.values(), *held.optim.values()], states.rank_of, held.ranks, found.tensors.values())
     made.unread = found.unread
     made.ranks = held.ranks
+    made.mesh = found.mesh
     shares = [f for f in held.optim.values() if states.rank_of(f"{f.called}.pt") is None]
     told = len(held.optim) < 2 or not shares or all(flat.lists_slices(f) for f in shares)
     made.audit = lambda: [*_audit(made, found), *([] if told else [_ranks.untold(os.path.basename(folder))])]

@@ -25,7 +25,8 @@ _GROUPS = ("single_partition_of_fp32_groups", "fp32_flat_groups", "fp32_groups")
 
 
 class Found(NamedTuple):
-    """What the files of a folder come to. `steps`: (file, the tensor that counts a rank's steps); `more` are further files."""
+    """What the files of a folder come to. `steps`: (file, the tensor that counts a rank's steps); `more` are further files; `mesh` says
+    among how many ranks, and by which stage of ZeRO, it is cut."""
 
     tensors: dict[str, StoredTensor]
     unread: dict[str, Unread]
@@ -35,6 +36,7 @@ class Found(NamedTuple):
     files: list[str]
     steps: list[tuple[str, StoredTensor]]
     more: list[RankFile]
+    mesh: str = ""
 
 
 class _Flat(NamedTuple):
@@ -88,7 +90,7 @@ def read_flat(folder: str, held: States) -> Found:
     walk.rest(value, first)
     beside = {n for n in (*found.tensors, *found.unread) if n.startswith(STATE)}
     found.findings.extend(lacking(walk.costs))
-    return found._replace(beside=frozenset(beside))
+    return found._replace(beside=frozenset(beside), mesh=f"{world} (data, ZeRO stage {stage})")
 
 
 def lists_slices(file: RankFile) -> bool:

@@ -16,7 +16,7 @@ from .._pickle.globals import Tensor
 from .._pieces import Replicas
 from .._ranks import AGAIN, findings_of
 from ..torch.rank_file import RankFile, open_rank
-from .names import EXTRA, arguments, expert_of, layer_of, shifted
+from .names import EXTRA, arguments, expert_of, layer_of, mesh_of, shifted
 from .places import Place, tell
 
 _FOLDER = re.compile(r"mp_rank_([0-9]{2})(?:_([0-9]{3}))?(?:_([0-9]{3}))?")
@@ -42,6 +42,7 @@ class Ranks(NamedTuple):
     findings: list[Finding]
     replicas: list[Replicas]
     known: bool = True
+    mesh: str = ""
 
 
 def read_ranks(folder: str) -> Ranks:
@@ -64,7 +65,10 @@ def read_ranks(folder: str) -> Ranks:
     findings += _iterations(files, labels)
     told = tell(files, lambda p: _label(p, tp, pp, ep), lambda f: next((n for n in _chunks(f)[0]), ""))
     findings += told.findings
-    found = Ranks(tuple({} for _ in range(tp)), list(files.values()), labels, {}, findings, [], told.known or len(files) == 1)
+    alone = len(files) == 1
+    found = Ranks(
+        tuple({} for _ in range(tp)), list(files.values()), labels, {}, findings, [], told.known or alone, mesh_of(tp, pp, ep)
+    )  # fmt: skip
     layers = _Layers(files, tp, pp, ep)
     for place, file in sorted(files.items()):
         _take(found, place, file, layers)
