@@ -109,12 +109,11 @@ def nomic_bert() -> Dialect:
         **sizes("nomic-bert"), TYPES: may("segments"), "nomic-bert.context_length": may("max_positions"), "nomic-bert.rope.freq_base": may("rope_theta"),
         "nomic-bert.attention.key_length": may("head_dim"), "nomic-bert.attention.value_length": may("head_dim"),
     }  # fmt: skip
-    usual = {"activation": "silu", "head_dim": "=hidden / heads", "rope_theta": 10000.0}
-    made = dialect(
-        "nomic-bert", rows, keys, {"activation": "silu"}, {"kin": ..., "rope_type": (None, "default"), "rope_part": (None, 1, 1.0)}, defaults=usual, also={"nomic-bert.attention.causal": False},
-        conflicts=square_and_plain,
+    return dialect(
+        "nomic-bert", rows, keys, {"activation": "silu"}, {"kin": ..., "rope_type": (None, "default"), "rope_part": (None, 1, 1.0)},
+        defaults={"activation": "silu", "head_dim": "=hidden / heads", "rope_theta": 10000.0}, conflicts=square_and_plain,
+        also={"nomic-bert.attention.causal": False},
     )  # fmt: skip
-    return made
 
 
 def square_and_plain(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
