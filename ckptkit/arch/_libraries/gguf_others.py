@@ -106,7 +106,8 @@ def nomic_bert() -> Dialect:
         b + "layer_output_norm": layer + "ffn.norm",
     }
     keys: dict[str, str | Key] = {
-        **sizes("nomic-bert"), TYPES: may("segments"), "nomic-bert.context_length": may("max_positions"), "nomic-bert.rope.freq_base": may("rope_theta"),
+        **sizes("nomic-bert"), TYPES: may("segments"), "nomic-bert.context_length": may("max_positions"),
+        "nomic-bert.rope.freq_base": may("rope_theta"),
         "nomic-bert.attention.key_length": may("head_dim"), "nomic-bert.attention.value_length": may("head_dim"),
     }  # fmt: skip
     return dialect(
