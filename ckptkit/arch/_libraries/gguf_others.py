@@ -63,13 +63,13 @@ def roberta(lacks: Mapping[str, Lack]) -> Dialect:
     return bert(conflicts=after_one, defaults={"activation": "gelu", "pad": 1, "tied": True})._replace(lacks=lacks)
 
 
-def bert(**own: object) -> Dialect:
-    """BERT without pooler and heads."""
+def bert(*, segments: bool = True, **own: object) -> Dialect:
+    """BERT without pooler and heads; DistilBERT, which has no segments, is one there too."""
     b, layer = "blk.{layer}.", "encoder.layers.{layer}."
     rows: Rows = {
         "token_embd": "embeddings.word",
         "position_embd": "embeddings.position",
-        "token_types": "embeddings.segment",
+        **({"token_types": "embeddings.segment"} if segments else {}),
         "token_embd_norm": "embeddings.norm",
         b + "attn_q": layer + "attention.query",
         b + "attn_k": layer + "attention.key",
@@ -80,13 +80,14 @@ def bert(**own: object) -> Dialect:
         b + "ffn_down": layer + "ffn.output",
         b + "layer_output_norm": layer + "ffn.norm",
     }
+    also = {"bert.attention.causal": False, **({} if segments else {TYPES: 1})}
     return dialect(
         "bert",
         rows,
-        {**sizes("bert"), "bert.context_length": "positions", TYPES: may("segments")},
+        {**sizes("bert"), "bert.context_length": "positions", **({TYPES: may("segments")} if segments else {})},
         {},
         {"activation": GELU, "kin": ...},
-        **{"defaults": {"activation": "gelu"}, "also": {"bert.attention.causal": False}, **own},  # type: ignore[arg-type]
+        **{"defaults": {"activation": "gelu"}, "also": also, **own},  # type: ignore[arg-type]
     )
 
 
