@@ -13,7 +13,7 @@ from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.t5x import t5x
-from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, tf
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, of_bert4torch, tf
 from ckptkit.schema import (
     FLAX,
     HDF5,
@@ -317,7 +317,7 @@ def dialects(
                 "hidden_dropout_prob": "dropout",
                 "cross_position_bias": "cross_bias",
             },
-            implied={"norm_eps": 1e-6, "scaled": True},  # class T5_Decoder: 1.1's head, which it never ties, as well
+            implied={"norm_eps": 1e-6, "scaled": True, "buckets": 32, "max_distance": 128},  # scaled: 1.1's head, never tied, as well
             defaults={"decoder_layers": "=layers", "dropout": 0.1, "gated": defaults["gated"], "cross_bias": True},
         ),
     )
@@ -338,7 +338,7 @@ def dialects(
         files=Files(metadata={"format": "pt"}, sidecars=PIECES),
         config=ConfigForm(
             "config.json", keys, marks={"model_type": model_type}, implied={**SELF, **implied}, defaults=defaults, also=ALSO, labels=True,
-            usual=UNREAD,
+            usual=UNREAD, reader=Reader(unfold=of_bert4torch(KEYS, model_type)),
         ),
     )
     scale = ("canonical", "/weight")
@@ -420,6 +420,7 @@ TRAITS = {
 ARCHITECTURE = Architecture(
     name="t5",
     title="T5",
+    called=("t5.1.0", "t5.1.1"),
     modules=MODULES,  # type: ignore[arg-type]
     traits=TRAITS,
     relations=("pooled = hidden",),

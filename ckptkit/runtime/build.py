@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..arch import architectures, by_name, called, known
 from ..configuration.read import first_said, interpret, read_config
 from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError, one_of, with_extra
-from ..graph.account import require_read
+from ..graph.account import require_read, unexplained_keys
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
 from ..graph.sentence import sentence_of
@@ -112,13 +112,19 @@ def build_transformer_model(
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
         require_read(subject, "the model")
+        _say_unread(unexplained_keys(subject))
         groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if stack != "_encoder" else frozenset())
         spec, weights = _as_called(model, with_new(subject, groups, resize_vocab), Weights(subject))
         return finish(
             spec, weights, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
-            dtype=dtype,
-            full_mask=full_mask,
+            dtype=dtype, full_mask=full_mask,
         )  # fmt: skip
+
+
+def _say_unread(unknown: Collection[str]) -> None:
+    if unknown:
+        what = f"{len(unknown)} key{'s' * (len(unknown) > 1)} of the configuration that may change what the model computes"
+        warnings.warn(f"{what}: nothing here reads {', '.join(sorted(unknown))}", stacklevel=3)
 
 
 def _key(model: str | None) -> tuple[str | None, str]:
@@ -221,7 +227,8 @@ def _heads(arch: Architecture) -> Mapping[str, str]:
 def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:
     raw = read_config(path)
     named = name or raw.declared
-    arches = _named(named) if named else sorted(architectures().values(), key=lambda a: a.rank)
+    theirs = called(name or "") if isinstance(raw.raw.get("model"), str) else []  # as bert4torch, whose settings these are, calls it
+    arches = theirs or _named(named) if named else sorted(architectures().values(), key=lambda a: a.rank)
     arch, d = max(((a, d) for a in arches for d in a.dialects.values()), key=lambda found: _said(raw.raw, found[1]))
     if not named and not _said(raw.raw, d):
         raise UsageError("no known model has such a configuration", path=path, hint="name the model")
