@@ -38,7 +38,8 @@ LOST = {  # what no key says, and the model's code takes otherwise where it is n
     "gpt_neox": {"num_key_value_heads"}, "granitemoehybrid": {"layer_types"}, "minicpm3": {"num_key_value_heads"}, "mamba": ALONE,
     "t5_gated": {*ALONE, "intermediate_size"},
     "mt5": {*ALONE, "intermediate_size"}, "falcon_mamba": ALONE,
-    "modernbert": {"num_key_value_heads"}, "nomic_bert": {"num_key_value_heads"}, "distilbert": {"num_key_value_heads", "intermediate_size"},
+    "modernbert": {"num_key_value_heads"}, "nomic_bert": {"num_key_value_heads"},
+    "distilbert": {"num_key_value_heads", "intermediate_size"},
     "qwen3_5_moe": {"intermediate_size"},  # which no layer of it has
     "mamba2": {*ALONE, "intermediate_size"}, "lfm2": {"intermediate_size"},
 }  # fmt: skip

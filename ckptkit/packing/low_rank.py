@@ -2,8 +2,9 @@
 
 Order of the arithmetic, PEFT's on a CPU: the matrix product B A in float32, each sum over the rank in order, each of its steps rounded
 once, as a fused multiply-add does it and torch's product of two matrices on x86 (up to a rank of 256); times the scale, rounded to
-float32; where PEFT rounds the change to the weight's own type (embeddings), so rounded; added to the base in float32. With DoRA the sum is multiplied by magnitude / norm, the norm summed in float64
-and rounded to float32. What the target stores is rounded from that once. A matrix of 16 bits is float32 first.
+float32; where PEFT rounds the change to the weight's own type (embeddings), so rounded; added to the base in float32. With DoRA the sum
+is multiplied by magnitude / norm, the norm summed in float64 and rounded to float32. What the target stores is rounded from that once. A
+matrix of 16 bits is float32 first.
 
 Source: huggingface/peft tuners/lora/layer.py (get_delta_weight, merge), tuners/lora/variants.py and dora.py (merge_unsafe,
 get_weight_norm).
