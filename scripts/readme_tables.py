@@ -44,13 +44,35 @@ def judges() -> dict[str, list[str]]:
             by_type = [a.name for a in architectures().values() if raw.get("model_type") in a.names]
             name = folder.name if folder.name in architectures() else by_type[0] if by_type else folder.name.partition("_")[0]
             out.setdefault(name, []).append("its authors' PyTorch code")
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "runtime")]
+    for key in words("BERT4TORCH"):
+        out.setdefault(of_key(key).name, []).append("bert4torch")
     for module in TESTS:
         for case, (made, *_) in import_module(module).CASES.items():
             for name in {case.partition(" ")[0].rstrip(","), str(made)} & architectures().keys():
                 out.setdefault(name, []).append("transformers 5")
     out["nllb_moe"] = ["transformers 5 with the routing of 4"]  # 5.23 sends all tokens to two experts: see `encoders.mend`
     return {name: list(dict.fromkeys(sorted(who))) for name, who in out.items()}
+
+
+def words(*tables: str) -> dict[str, list[str]]:
+    """Model key -> the libraries whose it is, of tables of the tests' settings in their words."""
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "runtime")]
+    said = import_module("library_words")
+    out: dict[str, list[str]] = {}
+    for table in tables:
+        for key in getattr(said, table):
+            out.setdefault(key if isinstance(key, str) else key[1], []).append("bert4keras" if table == "BERT4KERAS" else "bert4torch")
+    return {key: list(dict.fromkeys(libraries)) for key, libraries in out.items()}
+
+
+def of_key(key: str) -> Architecture:
+    """The architecture that a model key means, or is of another's stack."""
+    name = key.removesuffix("_encoder").removesuffix("_decoder")
+    name = {"gpt": "openai-gpt", "t5.1.0": "t5", "t5.1.1": "t5", "mt5.1.1": "mt5", "uie": "ernie"}.get(name, name)
+    found = architectures().get(name)
+    if key in ("glm", "roberta") or found is None:
+        found = min((a for a in architectures().values() if name in a.called), key=lambda a: (a.name == "bert", a.rank))
+    return found
 
 
 def heads(arch: Architecture) -> str:
@@ -69,7 +91,7 @@ def tables() -> str:
         "| held to the outputs of |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    judged = judges()
+    judged, cells_of = judges(), {}
     for arch in architectures().values():
         # several of one alias go by it, unless one of them has its name
         names = dict.fromkeys(
@@ -82,6 +104,18 @@ def tables() -> str:
         who = judged.get(SAME.get(arch.name, arch.name), []) if arch.traits else []
         cells = (", ".join(others), ", ".join(f"`{n}`" for n in names), ", ".join(own), heads(arch), runs, ", ".join(who))
         lines.append(f"| {arch.title} (`{arch.name}`) | {' | '.join(cells)} |")
+        cells_of[arch.name] = cells[1:]
+    lines += [
+        "",
+        "The keys of bert4keras 0.11.5 and bert4torch 0.6.2, `build_transformer_model(..., model=KEY)`, in either library's configuration.",
+        "",
+        "| key | of | family | namings | their own containers | heads | runs in | held to the outputs of |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for key, libraries in sorted(words("BERT4KERAS", "BERT4TORCH", "OTHERS").items()):
+        name = of_key(key).name
+        alone = next((f", its {s} alone" for s in ("encoder", "decoder") if key.endswith(f"_{s}")), "")
+        lines.append(f"| `{key}` | {', '.join(libraries)} | `{name}`{alone} | {' | '.join(cells_of[name])} |")
     lines += [
         "",
         "| container (`--container`) | read | written | the namings whose own it is | holds the others too |",

@@ -108,3 +108,42 @@ def scaled(by: float) -> Callable[[Path], Path]:
         return made
 
     return make
+
+
+def copied(role: str) -> Callable[[Path], Path]:
+    """A weight of GPTQ in two layers, other codes in the second; its part `role` is the first's."""
+
+    def make(tmp: Path) -> Path:
+        made = forms("quant_gptq_v1")(tmp)
+        arrays = load_file(made / "model.safetensors")
+        second = {n.replace(".0.", ".1."): x for n, x in arrays.items()}
+        for n, x in second.items():
+            if n.endswith(("qweight", "qzeros", "scales")) and not (role and n.endswith(role)):
+                second[n] = np.ascontiguousarray(np.roll(x, 1, axis=0))
+        save_file({**arrays, **second}, made / "model.safetensors")
+        return made
+
+    return make
+
+
+def words(rows: int) -> Callable[[Path], Path]:
+    """A GGUF file of three words whose table has so many rows."""
+
+    def make(tmp: Path) -> Path:
+        keys: dict[str, tuple[int, Any]] = {"tokenizer.ggml.tokens": (9, (8, ["a", "b", "c"]))}
+        (tmp / "m.gguf").write_bytes(gguf_files.gguf({"token_embd.weight": ((rows, 8), 0, bytes(32 * rows))}, keys))
+        return tmp / "m.gguf"
+
+    return make
+
+
+# rule -> (what makes a checkpoint in which it finds something, and one in which it does not)
+CASES = {
+    "packing": (forms("quant_gptq_v1", "qzeros"), forms("quant_gptq_v1")),
+    "packing-config": (forms("quant_gptq_v1", quantization_config={"quant_method": "fp8"}), forms("quant_gptq_v1")),
+    "packing-scales": (scaled(np.nan), scaled(2.0)),
+    "packing-siblings": (two_layers(plain=True), two_layers(plain=False)),
+    "packing-copies": (copied("scales"), copied("")),
+    "byte-order": (big_endian(8), big_endian(0)),
+    "gguf-keys": (words(4), words(3)),
+}

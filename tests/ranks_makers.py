@@ -39,5 +39,6 @@ def padded(said: bool) -> Callable[[Path], Path]:
 
 CASES = {
     "padding": (padded(True), padded(False)),
+    "ranks": (ranks("dcp_llama_tp2d"), ranks("deepspeed_llama_z3")),
     "pieces": (ranks("dcp_llama_tp2d", "__3_0.distcp"), ranks("dcp_llama_tp2d")),
 }  # a rule -> who makes what it finds, and the nearest that it does not

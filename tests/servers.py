@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,11 +82,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(206, data[a:b], Content_Range=f"bytes {a}-{b - 1}/{len(data)}", **about)
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # a busy machine takes them late, and a connection that finds no place waits for seconds
+
+
 @contextmanager
 def running(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
     """A server of `handler` on a free port; its address."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -96,40 +101,69 @@ def running(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join(5)
 
 
+_fresh: dict[str, float] = {}  # seconds for which a listing counts, by the module that says so
+_layers: list[dict[str, str]] = []
+_outside: dict[str, str | None] = {}  # what the variables of the layers were before
+
+
+def _lay() -> None:
+    """Set what the layers say, the newest one's word first, and what no layer names any more as it was before; nothing of before is
+    known of stores. Listings do not grow old meanwhile, so that what is asked for does not depend on how long it takes."""
+    from ckptkit.store import hub, parts, recent, trees
+
+    trees.forget()
+    for module in (recent, hub):
+        usual = _fresh.setdefault(module.__name__, module.FRESH)
+        module.FRESH = 3600.0 if _layers else usual
+    said = {k: v for layer in _layers for k, v in layer.items()}
+    for k in said.keys() - _outside.keys():
+        _outside[k] = os.environ.get(k)
+    for k, before in list(_outside.items()):
+        value = said.get(k, before)
+        if value is None:
+            os.environ.pop(k, None)
+        else:
+            os.environ[k] = value
+        if k not in said:
+            del _outside[k]
+    trees.forget()
+    parts._clients.clear()
+
+
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Variables of the environment for a while, and no tree, client or listing of before."""
-    from ckptkit.store import parts, trees
-
-    values = {"CKPTKIT_CACHE": "0", **values}  # what this user's cache holds is no matter of a test
-    old = {k: os.environ.get(k) for k in values}
-    trees.forget()
-    os.environ.update(values)
-    parts._clients.clear()
+    """Variables of the environment for a while, and no tree, client or listing of before. Several may end in whatever order."""
+    layer = {"CKPTKIT_CACHE": "0", **values}  # what this user's cache holds is no matter of a test
+    _layers.append(layer)
+    _lay()
     try:
         yield
     finally:
-        trees.forget()
-        for k, v in old.items():
-            if v is None:
-                os.environ.pop(k, None)
-            else:
-                os.environ[k] = v
-        trees.forget()
-        parts._clients.clear()
+        _layers[:] = [x for x in _layers if x is not layer]
+        _lay()
+
+
+_running = 0  # servers of moto in this process, which all have the same buckets
 
 
 @contextmanager
 def s3(hook: Hook | None = None) -> Iterator[list[Request]]:
-    """moto's S3 with an empty bucket, reached through a proxy: the requests that came. `s3://BUCKET/...` is read there meanwhile."""
+    """moto's S3 with an empty bucket, reached through a proxy: the requests that came. `s3://BUCKET/...` is read there meanwhile.
+
+    One that is begun while another one runs has what that one has.
+    """
+    global _running
     import boto3
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    _running += 1
     try:
         host, port = server.get_host_and_port()
+        if _running == 1:  # what an earlier one had is there still
+            urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", b"", timeout=60).close()
         keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
         direct = f"http://{host}:{port}"
         client = boto3.client(
@@ -141,6 +175,7 @@ def s3(hook: Hook | None = None) -> Iterator[list[Request]]:
         ):
             yield requests
     finally:
+        _running -= 1
         server.stop()
 
 
@@ -166,7 +201,7 @@ def counting(upstream: str, hook: Hook | None = None) -> Iterator[tuple[str, lis
                     return
                 self.reply(said.status, said.body)
                 return
-            up = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+            up = http.client.HTTPConnection(target.hostname or "", target.port, timeout=600)
             try:
                 up.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for k, v in headers.items():  # as the hook leaves them

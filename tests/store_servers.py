@@ -52,7 +52,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: list[str], port: int, folder: Path, patience: float = 60) -> Iterator[None]:
+def process(command: list[str], port: int, folder: Path, patience: float = 300) -> Iterator[None]:
     """A server while it runs, from when it listens at `port`."""
     with open(folder / "server.log", "wb") as log:
         made = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)

@@ -144,3 +144,42 @@ def test_a_variable_that_is_there_twice_under_tensorflow_s_number_is_an_error(tm
     errors = [f for f in refused.value.findings if isinstance(f, ckptkit.Finding) and f.severity == "error"]
     assert [f.rule for f in errors] == ["duplicate", "dropped"]
     assert errors[1].where == f"{at}/bias_1, {at}/kernel_1, mine/dense_1"
+
+
+def test_a_tied_head_of_t5_1_1_is_there_as_a_tensor_of_its_own_for_bert4keras(tmp_path: Path) -> None:
+    """Its model of 1.1 reads `decoder/logits/kernel` whether the model ties or not; that of 1.0 has none."""
+    from safetensors.numpy import load_file, save_file
+
+    source, lean = oracles.golden("hf430_t5_v11") / "safetensors", tmp_path / "lean"
+    lean.mkdir()
+    save_file({n: a for n, a in load_file(source / "model.safetensors").items() if n != "lm_head.weight"}, lean / "model.safetensors")
+    (lean / "config.json").write_text(json.dumps(json.loads((source / "config.json").read_text()) | {"tie_word_embeddings": True}))
+    ckptkit.convert(lean, tmp_path / "tf", to="bert4keras")
+    held = oracles.tf_variables(tmp_path / "tf" / "model.ckpt")
+    assert held["decoder/logits/kernel"].tobytes() == held["shared/embedding"].T.tobytes()
+    assert json.loads((tmp_path / "tf" / "config.json").read_text())["cross_position_bias"] is False
+    ckptkit.convert(lean, tmp_path / "h5", to="bert4keras", container="hdf5")
+    import h5py
+
+    with h5py.File(tmp_path / "h5" / "model.h5") as f:
+        assert "Decoder-Output-LM" in [n.decode() for n in f.attrs["layer_names"]]
+    for back in ("tf", "h5"):
+        assert ckptkit.diff(lean, tmp_path / back).exit_code == 0
+    ckptkit.convert(oracles.golden("t5_orig_v10"), tmp_path / "v10", to="bert4keras")
+    assert "decoder/logits/kernel" not in oracles.tf_variables(tmp_path / "v10" / "model.ckpt")
+
+
+def test_what_bert4keras_t5_computes_otherwise_is_said(tmp_path: Path) -> None:
+    """Its decoder adds its distances to what it sees of the encoder, unless its configuration says not to, and 1.1's head takes hidden
+    states divided by the root of their width."""
+    source = tmp_path / "v10"
+    source.mkdir()
+    for file in oracles.golden("b4k_t5_v10").glob("model.ckpt.*"):
+        shutil.copy(file, source)
+    shutil.copy(oracles.golden("b4k_t5_v10") / "config_bert4keras.json", source / "config.json")
+    told = [f.message for f in ckptkit.convert(source, tmp_path / "hf", to="hf").findings if f.severity == "warning"]
+    assert any("always takes cross_bias False; the model has True: outputs differ there" in m for m in told), told
+    v11 = oracles.golden("hf430_t5_v11") / "safetensors"
+    told = [f.message for f in ckptkit.convert(v11, tmp_path / "b4k", to="bert4keras").findings if f.severity == "warning"]
+    assert any("always takes scaled True; the model has False: outputs differ there" in m for m in told), told
+

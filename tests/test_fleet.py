@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import oracles
 import pytest
-from fleet_workers import Deadly, counted
+from fleet_workers import Deadly, counted, told
 from safetensors.numpy import save_file
 
 from ckptkit import fleet
@@ -22,6 +22,8 @@ from ckptkit.errors import CheckpointError
 from ckptkit.fleet.run import known
 from ckptkit.fleet.units import LARGE_UNIT, MOST_PARTS, UNIT, size_for
 from ckptkit.plan.values import Plan
+from ckptkit.store.local import LocalTree
+from ckptkit.store.reaching import is_r2
 from ckptkit.verbs.convert import convert
 
 SMALL = 100_000  # bytes of a unit
@@ -87,6 +89,33 @@ def test_units_done_one_by_one_are_byte_for_byte_what_one_process_writes(form: s
     assert len(run.units) >= 5 and all(r.tag for r in receipts.values())
     fleet.commit(run, receipts)
     assert written(tmp_path / "there") == written(tmp_path / "here")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "cast", "torch", "npz", "gguf", "tf", "quantized", "decoded"])
+def test_a_store_that_takes_parts_of_one_size_gets_them_and_the_same_bytes(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalTree, "equal_parts", True)
+    name, words = FORMS[form]
+    source = oracles.FIXTURES / name
+    convert(source, tmp_path / "here", **words)
+    run = fleet.begin(plan_of(source, tmp_path / "there", **words), unit=2_000)
+    for file in {u.file for u in run.units}:
+        sizes = [u.stop - u.start for u in run.units if u.file == file]
+        assert set(sizes[:-1]) <= {2_048} and sizes[-1] <= 2_048
+    receipts: dict[str, fleet.Receipt] = {}
+    for u in run.units:
+        receipts[u.name] = fleet.do(run, u)
+    fleet.commit(run, receipts)
+    assert written(tmp_path / "there") == written(tmp_path / "here")
+
+
+def test_r2_is_known_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_r2()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://0123abcd.r2.cloudflarestorage.com")
+    assert is_r2()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://example.com/.r2.cloudflarestorage.com")
+    assert not is_r2()
 
 
 def test_every_format_that_is_written_is_cut_above() -> None:
@@ -168,14 +197,16 @@ def test_an_executor_writes_the_bytes_that_one_process_writes_and_what_it_left_i
     assert done.bytes_written == sum(u.stop - u.start for u in run.units) - sum(u.stop - u.start for u in run.units[:had])
 
 
-def check_deaths(engine: fleet.Engine, source: Path, folder: Path, seconds: float = 0) -> tuple[int, int, int]:
+def check_deaths(engine: fleet.Engine, source: Path, folder: Path, *, patient: bool = False) -> tuple[int, int, int]:
     """A conversion on an engine whose workers die at 30 % of the units: (units, pieces of work, processes)."""
     convert(source, folder / "here", container="torch", force=True)
-    (folder / "log").mkdir()
+    (folder / "log" / "told").mkdir(parents=True)
     plan = plan_of(source, folder / "there", container="torch", force=True)
 
     def deadly(do: Any, items: Any) -> Any:
-        return engine(Deadly(do, str(folder / "log"), seconds), items)
+        for receipt in engine(Deadly(do, str(folder / "log"), patient), items):
+            told(folder / "log", receipt.unit)
+            yield receipt
 
     fleet.run_on(plan, deadly, unit=SMALL)
     assert written(folder / "there") == written(folder / "here")
@@ -201,7 +232,7 @@ def test_dask_writes_the_same_and_a_worker_that_dies_costs_a_unit(source: Path, 
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None) as cluster:
         cluster.adapt(minimum=2, maximum=2, interval="500ms")  # whoever runs Dask replaces its workers
         with fleet.engine(cluster.scheduler_address.replace("tcp://", "dask://")) as engine:
-            units, work, processes = check_deaths(engine, source, tmp_path, 0.3)  # time to hand over what was done before
+            units, work, processes = check_deaths(engine, source, tmp_path, patient=True)  # Dask loses results with the worker
     deaths = len([n for n in range(1, units + 1) if n % 10 in (2, 5, 8)])
     assert units + deaths <= work <= units + 2 * deaths and processes >= deaths  # one that the scheduler had sent ahead may go with it
 
@@ -227,7 +258,7 @@ def test_ray_writes_the_same_while_workers_die_and_a_node_goes(source: Path, tmp
                         cluster.remove_node(nodes[0], allow_graceful=False)
                     yield receipt
 
-            units, work, processes = check_deaths(losing, source, tmp_path, 0.3)
+            units, work, processes = check_deaths(losing, source, tmp_path)
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,13 @@ def test_workers_of_an_array_that_are_killed_cost_a_unit_each(large: Path, tmp_p
     import servers
 
     doomed: dict[str, subprocess.Popen[bytes]] = {}
+    named = threading.Event()  # it is said which these are
     parts: dict[str, int] = {}
 
     def hook(request: servers.Request) -> servers.Answer | None:
         if request.method != "PUT" or "uploadId" not in request.path:
             return None
+        named.wait()
         who = re.search(r"Credential=(\w+)/", request.headers["authorization"])
         assert who is not None
         parts[who[1]] = parts.get(who[1], 0) + 1
@@ -143,10 +146,11 @@ def test_workers_of_an_array_that_are_killed_cost_a_unit_each(large: Path, tmp_p
         units = len(fleet.run_at(f"s3://{servers.BUCKET}/plan.json").units)
         workers = {n: started(n, f"first{n}") for n in range(4)}
         doomed.update({f"first{n}": workers[n] for n in (1, 2)})
-        codes = [workers[n].wait(120) for n in range(4)]
+        named.set()
+        codes = [workers[n].wait(600) for n in range(4)]
         assert codes == [0, -signal.SIGKILL, -signal.SIGKILL, 0]
         for n in (1, 2):
-            assert started(n, f"second{n}").wait(120) == 0
+            assert started(n, f"second{n}").wait(600) == 0
         assert run("finish", f"s3://{servers.BUCKET}/plan.json").returncode == 0
         assert units >= 12 and sum(parts.values()) == units + 2
         from ckptkit.store import open_blob, trees
@@ -313,7 +317,7 @@ def test_the_script_of_slurm_plans_works_and_finishes(tmp_path: Path) -> None:
         (tmp_path / "bin" / name).chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(oracles.ROOT), "WORKERS": "3"}
     script = [str(CLUSTERS / "slurm.sh"), str(BERT), str(tmp_path / "there"), "--to", "google", "--part-size", "20000"]
-    done = subprocess.run(["bash", *script], env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(["bash", *script], env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "worker 3 of 3 is done" in done.stderr
     convert(BERT, tmp_path / "here", to="google")

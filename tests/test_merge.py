@@ -237,6 +237,7 @@ WRONG = {
     "shape": ("patterns", put("0.self_attn.q_proj.lora_A.weight", lambda x: x[:, :12]), {}, "the adapter's change is"),
     "empty": ("patterns", put("0.self_attn.q_proj.lora_A.weight", lambda x: x[:0]), {}, "no low-rank matrix"),
     "integers": ("patterns", put("0.self_attn.q_proj.lora_A.weight", lambda x: x.astype(np.int32)), {}, "no low-rank matrix"),
+    "no number": ("patterns", put("0.self_attn.q_proj.lora_A.weight", lambda x: x * np.nan), {}, "NaN or infinite"),
     "strange": ("patterns", add("gate_proj.lora_E"), {}, "no part of"),
     "not a target": ("patterns", None, {"target_modules": ["v_proj"]}, "no target"),
     "absent": ("patterns", lambda a: [a.update({n.replace("s.1", "s.7"): a.pop(n)}) for n in list(a) if "s.1" in n], {}, "not in the base"),

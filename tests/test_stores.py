@@ -33,7 +33,7 @@ WRITTEN = ["local", "s3", "relayed", "hub", *sorted(store_servers.wanted() & {"s
 READ = ["web", "dav", *sorted(store_servers.wanted() & {"nginx", "webdav"})]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bucket() -> Iterator[list[servers.Request]]:
     with servers.s3() as requests:
         yield requests

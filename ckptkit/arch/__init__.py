@@ -22,14 +22,15 @@ from .._typing import TYPE_CHECKING, Any
 from ..errors import UsageError, one_of
 from ..schema import Architecture, Dialect
 from ..support.discovery import stems
+from ..support.json_text import parse
 from ._learned_folder import is_learned
 
 if TYPE_CHECKING:
     from ._learned import LearnedSchema as LearnedSchema
 
 __all__ = [
-    "architectures", "by_name", "called", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema", "load",
-    "names", "of_class", "parts", "variants", "with_reader",
+    "architectures", "by_name", "called", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema",
+    "load", "names", "of_class", "parts", "variants", "variants_called", "with_reader",
 ]  # fmt: skip
 
 
@@ -113,9 +114,11 @@ def _index() -> dict[str, Any]:
 
 
 def _json(name: str) -> dict[str, Any]:
-    import json
+    return _made(_text(name))
 
-    made: dict[str, Any] = json.loads(_text(name))
+
+def _made(text: str) -> dict[str, Any]:
+    made: dict[str, Any] = parse(text)
     return made
 
 
@@ -205,6 +208,20 @@ def parts() -> frozenset[str]:
 def variants() -> dict[str, Mapping[str, int]]:
     """Every known variant with its sizes."""
     return {**_json("_variants.json"), **{name: sizes for a in _new() for name, sizes in a.variants.items()}}
+
+
+def variants_called(words: Iterable[str]) -> dict[str, Mapping[str, int]]:
+    """The known variants whose names begin with one of these words (in lower case), which alone are made, and those of one's own."""
+    starts = tuple([f'"{word}' for word in words])
+    lines = [line.rstrip(",") for line in _variant_lines() if line[:60].lower().startswith(starts)]
+    made: dict[str, Mapping[str, int]] = _made(f"{{{','.join(lines)}}}")
+    return made | {name: sizes for a in _new() for name, sizes in a.variants.items()}
+
+
+@cache
+def _variant_lines() -> list[str]:
+    """The lines of the table of variants, one each."""
+    return _text("_variants.json").splitlines()
 
 
 def with_reader(kind: str) -> Iterator[Architecture]:

@@ -13,6 +13,7 @@ from functools import cache
 from .._typing import Any, NamedTuple
 from ..errors import UsageError
 from ..schema.learned import LearnedRow, Place
+from ..support.json_text import parse
 from ._learned_folder import LEARNED, TIMM, is_learned, timm_index
 
 INDEX = "_index.json"
@@ -49,11 +50,9 @@ class LearnedSchema(NamedTuple):
 
 
 def _read(name: str) -> Any:
-    import json
-
     try:
         with open(os.path.join(LEARNED, name), encoding="utf-8") as f:
-            return json.load(f)
+            return parse(f.read())
     except FileNotFoundError:
         return None
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from functools import cache
 
+from ..support.json_text import parse
+
 LEARNED = os.path.join(os.path.dirname(__file__), "learned")
 
 
@@ -15,11 +17,9 @@ TIMM = "timm:"  # before the name of an architecture of timm's, of which a file 
 @cache
 def timm_index() -> Mapping[str, str]:
     """The architectures of timm that were learned -> the file that has them."""
-    import json
-
     try:
         with open(os.path.join(LEARNED, "timm", "_index.json"), encoding="utf-8") as f:
-            found: Mapping[str, str] = json.load(f)
+            found: Mapping[str, str] = parse(f.read())
     except FileNotFoundError:
         return {}
     return found

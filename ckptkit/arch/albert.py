@@ -99,7 +99,7 @@ GOOGLE_FORM = ConfigForm(
     filename="albert_config.json",
     keys={**KEYS, "hidden_act": Key("activation", words=GOOGLE_ACTIVATIONS)},
     implied={"norm_eps": 1e-12},
-    defaults=DEFAULTS,
+    defaults={**DEFAULTS, "groups": 1, "inner_groups": 1},
     also={"net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "down_scale_factor": 1},
 )
 

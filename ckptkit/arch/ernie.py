@@ -15,10 +15,10 @@ NO_TASKS = {"embeddings.task.weight": Lack(0.0, {"tasks": 1}, why="BERT has no t
 
 HF = BERT.dialects["hf"]
 
+OF_UIE: dict[str, str | tuple[str, ...]] = {"linear_start": "uie.start", "linear_end": "uie.end"}
 OWN_ROWS = {
     "~embeddings.task_type_embeddings": "embeddings.task",
-    "linear_start": "uie.start",
-    "linear_end": "uie.end",
+    **OF_UIE,
 }
 OWN = HF._replace(
     prefixes=("ernie.", ""),
@@ -63,7 +63,10 @@ ARCHITECTURE = Architecture(
         OWN,
         paddle(OWN, "ernie.", OWN_ROWS),
         # written as BERT's, so that nothing of that naming is taken for ERNIE
-        HF._replace(name="hf_bert", title="transformers (PyTorch), as BERT", lacks=NO_TASKS, prefixes=("bert.",), prefixed=True),
+        HF._replace(
+            name="hf_bert", title="transformers (PyTorch), as BERT", lacks=NO_TASKS, prefixes=("bert.",), prefixed=True,
+            rows={**HF.rows, **OF_UIE},
+        ),
         BERT.dialects["google"]._replace(
             title="google-research/bert (TensorFlow)",
             lacks=NO_TASKS,

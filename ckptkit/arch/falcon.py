@@ -34,6 +34,10 @@ OWN = {
 
 def effective(raw: Mapping[str, object]) -> dict[str, object] | None:
     """The settings with as many keys and values as the code makes; None where it makes what is said."""
+    if "model" in raw and "multi_query" not in raw:  # bert4torch's
+        kinds = {"alibi": raw.get("p_bias", raw.get("pos_emb_type")) == "alibi", "bias": raw.get("use_bias", True)}
+        said = {"multi_query": raw.get("num_kv_heads") == 1, "parallel_attn": raw.get("layer_type") == "FalconParallelAttnLayer", **kinds}
+        return {**said, **{k: v for k, v in raw.items() if k not in ("p_bias", "pos_emb_type", "layer_type", "use_bias")}}
     if "hidden_size" not in raw or raw.get("new_decoder_architecture", False) or not raw.get("multi_query", True):
         return None
     return {**raw, "num_kv_heads": 1}

@@ -15,7 +15,7 @@ from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others, uer
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.megatron import megatron
-from ckptkit.arch._libraries.transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, tf
+from ckptkit.arch._libraries.transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, of_bert4torch, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.bert import SIZES as BERT_SIZES
 from ckptkit.schema import (
@@ -193,6 +193,16 @@ TRAITS = {
     "init": {"embeddings.position.weight": "normal 0.01", "*": "normal"},
 }
 
+HF_KEYS: dict[str, str | Key] = {
+    "vocab_size": "vocab",
+    **HF_SIZES,
+    "n_inner": Key("intermediate", required=False),
+    "activation_function": Key("activation", words=HF_ACTIVATIONS),
+    "scale_attn_weights": "scaled",
+    "scale_attn_by_inverse_layer_idx": "scaled_by_layer",
+}
+
+
 HF = Dialect(
     name="hf",
     title="transformers (PyTorch)",
@@ -221,19 +231,13 @@ HF = Dialect(
     ),
     config=ConfigForm(
         filename="config.json",
-        keys={
-            "vocab_size": "vocab",
-            **HF_SIZES,
-            "n_inner": Key("intermediate", required=False),
-            "activation_function": Key("activation", words=HF_ACTIVATIONS),
-            "scale_attn_weights": "scaled",
-            "scale_attn_by_inverse_layer_idx": "scaled_by_layer",
-        },
+        keys=HF_KEYS,
         labels=True,
         marks={"model_type": "gpt2"},
         defaults={**HF_DEFAULTS, "scaled": True, "scaled_by_layer": False},
         also={"bos_token_id": end_of_text, "eos_token_id": end_of_text},
         usual=HF_USUAL,
+        reader=Reader(unfold=of_bert4torch(HF_KEYS, "gpt2")),
     ),
 )
 

@@ -7,13 +7,16 @@ Source: imcaspar/gpt2-ml train/modeling.py, train/utils.py, configs/*.json; bert
 """
 
 from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries import bert4torch as b4t
 from ckptkit.arch.bert import DEFAULTS, SIZES
 from ckptkit.arch.gpt2 import B4K_KEYS
 from ckptkit.arch.roformer import ACTIVATIONS
-from ckptkit.schema import GOOGLE, Architecture, ConfigForm, Dialect, Key, embedding, linear, norm
+from ckptkit.schema import CONV1D, GOOGLE, Architecture, ConfigForm, Dialect, Key, embedding, linear, norm
 
 D = "decoder.layers.{layer}."
 G = "newslm/layer{layer:02}/"
+H = "h.{layer}."
+QKV = ("query", "key", "value")
 
 MODULES = {
     "embeddings.word": embedding("vocab hidden"),
@@ -89,6 +92,27 @@ ARCHITECTURE = Architecture(
                 FFN + "-Norm-1": D + "ffn.sum_norm",
             },
             B4K_FORM,
+        ),
+        Dialect(
+            name="bert4torch",
+            title="bert4torch (PyTorch)",
+            style=CONV1D,
+            container="torch",
+            filename="pytorch_model.bin",
+            rows={
+                "wte": "embeddings.word",
+                "wpe": "embeddings.position",
+                "emb_norm": "embeddings.norm",
+                H + "attn.c_attn.weight": (*(f"{D}attention.{p}.weight" for p in QKV), "hidden *(heads head_dim)"),
+                H + "attn.c_attn.bias": (*(f"{D}attention.{p}.bias" for p in QKV), "*(heads head_dim)"),
+                H + "attn.c_proj": D + "attention.output",
+                H + "ln_1": D + "ffn.norm",
+                H + "mlp.c_fc": D + "ffn.intermediate",
+                H + "mlp.c_proj": D + "ffn.output",
+                H + "ln_2": D + "ffn.sum_norm",
+                "lm_head.weight": ("lm_head.weight", "vocab hidden"),
+            },
+            config=b4t.form("gpt2_ml", without=("segments",), implied={"tied": True}),
         ),
     ),
 )

@@ -12,6 +12,7 @@ ARCHITECTURE = Architecture(
     name="mt5",
     extends="t5",
     title="mT5",
+    called=("mt5.1.1",),
     rank=1,
     modules=MODULES,  # type: ignore[arg-type]
     traits=TRAITS,

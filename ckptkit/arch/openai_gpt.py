@@ -9,10 +9,24 @@ from __future__ import annotations
 
 from ckptkit.arch import gpt2
 from ckptkit.arch._libraries import bert4keras as b4k
-from ckptkit.arch._libraries.transformers import tf
+from ckptkit.arch._libraries.transformers import of_bert4torch, tf
 from ckptkit.arch.bert import DEFAULTS
 from ckptkit.arch.gpt2 import D
-from ckptkit.schema import CONV1D, GOOGLE, Architecture, Besides, Class, ConfigForm, Derived, Dialect, Files, Key, Library, embedding
+from ckptkit.schema import (
+    CONV1D,
+    GOOGLE,
+    Architecture,
+    Besides,
+    Class,
+    ConfigForm,
+    Derived,
+    Dialect,
+    Files,
+    Key,
+    Library,
+    Reader,
+    embedding,
+)
 
 MODULES = {
     "embeddings.word": embedding("vocab hidden"),
@@ -32,6 +46,9 @@ TRAITS = {
     "init": {"*": "normal"},
 }
 
+HF_KEYS: dict[str, str | Key] = {
+    "vocab_size": Key("vocab", plus="n_special"), **gpt2.HF_SIZES, "afn": Key("activation", words=AFN),
+}  # fmt: skip
 HF = Dialect(
     name="hf",
     title="transformers (PyTorch)",
@@ -54,8 +71,9 @@ HF = Dialect(
     ),
     config=ConfigForm(
         filename="config.json",
-        keys={"vocab_size": Key("vocab", plus="n_special"), **gpt2.HF_SIZES, "afn": Key("activation", words=AFN)},
+        keys=HF_KEYS,
         implied={"intermediate": "=4 hidden"},
+        reader=Reader(unfold=of_bert4torch(HF_KEYS, "gpt")),
         labels=True,
         marks={"model_type": "openai-gpt"},
         usual=gpt2.HF_USUAL,

@@ -17,9 +17,11 @@ MODULES = {**WORDS, **attention(bias=True, out_bias="biases", kv="heads"), **gat
 
 
 def doubled(raw: Values) -> dict[str, object] | None:
-    """bert4torch's settings, whose feed-forward is as wide as it says; None for those of others."""
+    """bert4torch's settings, whose feed-forward is as wide as it says, and whose base does not grow unless they say so; None for those of
+    others."""
     width = raw.get("intermediate_size")
-    return {**raw, "intermediate_size": 2 * width} if "model" in raw and isinstance(width, int) else None
+    plain = {} if "seq_length" in raw else {"use_dynamic_ntk": False, "use_logn_attn": False}
+    return {**plain, **raw, "intermediate_size": 2 * width} if "model" in raw and isinstance(width, int) else None
 
 
 OWN = {"head_dim": "kv_channels", "attention_dropout": "attn_dropout_prob"}

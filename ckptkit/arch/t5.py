@@ -13,7 +13,7 @@ from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.t5x import t5x
-from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, tf
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, of_bert4torch, tf
 from ckptkit.schema import (
     FLAX,
     HDF5,
@@ -163,6 +163,7 @@ DEFAULTS: dict[str, object] = {
     "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0,
     "tied": True, "scaled": "=tied",
 }  # fmt: skip
+SELF: Mapping[str, object] = {"cross_bias": False}  # only scores of a stack with itself have its table's added, but in bert4keras
 UNREAD = {"n_positions": ...}
 ALSO: dict[str, object] = {"decoder_start_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": True, "pad_token_id": 0, "use_cache": True}
 
@@ -226,6 +227,7 @@ def _b4k_rows() -> Iterator[tuple[str, str | tuple[str, ...]]]:
     yield "Decoder-Output-LM", "lm_head"
 
 
+HEAD = frozenset({"lm_head.weight"})  # which its model of 1.1 has, tied or not
 B4K_ROWS: dict[str, str | tuple[str, ...]] = dict(_b4k_rows())
 
 
@@ -262,14 +264,7 @@ HUB_NAMES = objects(
     beside={"input_projector": ("gate_projector", GATED_INPUT)},
 )
 GELU_TANH = ("keras_hub>gelu_approximate", "keras_nlp>gelu_approximate", "gelu_approximate")
-HUB_ACTIVATIONS = {
-    "relu": "relu",
-    "gelu": "gelu",
-    **dict.fromkeys(GELU_TANH, "gelu_tanh"),
-    "silu": "silu",
-    "tanh": "tanh",
-    "linear": "linear",
-}
+HUB_ACTIVATIONS = {w: w for w in ("relu", "gelu", "silu", "tanh", "linear")} | dict.fromkeys(GELU_TANH, "gelu_tanh")
 HUB_KEYS: dict[str, str | Key] = {
     "vocabulary_size": "vocab",
     "num_layers": Key("layers", more=("decoder_layers",)),
@@ -300,12 +295,15 @@ def dialects(
         rows=mesh_rows(norms, final),
         besides=Besides(strays={MESH_STRAY: "an unused bias of the cross-attention"}),
         classes=classes,
-        config=ConfigForm("config.json", keys, marks={"model_type": model_type}, defaults=defaults, also=ALSO, reader=Reader(texts=GIN)),
+        config=ConfigForm(
+            "config.json", keys, marks={"model_type": model_type}, implied=SELF, defaults=defaults, also=ALSO, reader=Reader(texts=GIN)
+        ),
     )
     bert4keras = mesh._replace(
         name="bert4keras",
         title="bert4keras (Mesh TensorFlow's names)",
         classes=(),
+        unties=HEAD, unties_where="gated",
         config=ConfigForm(
             filename="config.json",
             keys={
@@ -317,9 +315,10 @@ def dialects(
                 "intermediate_size": "intermediate",
                 "hidden_act": Key("activation", words=B4K_ACTIVATIONS, more=("gated",)),
                 "hidden_dropout_prob": "dropout",
+                "cross_position_bias": "cross_bias",
             },
-            implied={"norm_eps": 1e-6},
-            defaults={"decoder_layers": "=layers", "dropout": 0.1, "gated": defaults["gated"]},
+            implied={"norm_eps": 1e-6, "scaled": True, "buckets": 32, "max_distance": 128},  # scaled: 1.1's head, never tied, as well
+            defaults={"decoder_layers": "=layers", "dropout": 0.1, "gated": defaults["gated"], "cross_bias": True},
         ),
     )
     hf = Dialect(
@@ -338,7 +337,8 @@ def dialects(
         classes=classes,
         files=Files(metadata={"format": "pt"}, sidecars=PIECES),
         config=ConfigForm(
-            "config.json", keys, marks={"model_type": model_type}, implied=implied, defaults=defaults, also=ALSO, labels=True, usual=UNREAD
+            "config.json", keys, marks={"model_type": model_type}, implied={**SELF, **implied}, defaults=defaults, also=ALSO, labels=True,
+            usual=UNREAD, reader=Reader(unfold=of_bert4torch(KEYS, model_type)),
         ),
     )
     scale = ("canonical", "/weight")
@@ -358,7 +358,7 @@ def dialects(
             shared={"encoder": "", "decoder": "decoder"},
         ),
         flax(MODULES, trunk, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
-        b4k.weights(B4K_ROWS, bert4keras.config),
+        b4k.weights(B4K_ROWS, bert4keras.config)._replace(unties=HEAD, unties_where="gated"),
     )
 
 
@@ -368,7 +368,7 @@ HUB = hub.backbone(
     HUB_NAMES,
     HUB_ROWS,
     keys=HUB_KEYS,
-    implied={"buckets": 32, "max_distance": 128},
+    implied={"buckets": 32, "max_distance": 128, **SELF},
     needs=("decoder",),
     tasks=("Seq2SeqLM",),
     words=Vocabulary(hub.PIECES),
@@ -408,6 +408,7 @@ TRAITS = {
     "attention_dropout": "=dropout",
     "heads": {"decoder": "part", "lm": "lm at lm_head", "qa": "tokens", "classification": "ended", "classifier": "tokens"},
     "head_scaled": "=scaled",
+    "cross_distances": "=cross_bias",
     # mesh_tensorflow transformer_layers.py: the queries so small that unscaled scores are of size one
     "init": {
         "*.attention.query.weight": "normal query", "*.cross_attention.query.weight": "normal query",
@@ -419,6 +420,7 @@ TRAITS = {
 ARCHITECTURE = Architecture(
     name="t5",
     title="T5",
+    called=("t5.1.0", "t5.1.1"),
     modules=MODULES,  # type: ignore[arg-type]
     traits=TRAITS,
     relations=("pooled = hidden",),

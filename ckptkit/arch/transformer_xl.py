@@ -41,7 +41,7 @@ SIZE = "cutoffs (part {})"  # what the settings say of a part: how many words it
 def with_parts(raw: Mapping[str, object]) -> dict[str, object] | None:
     """Settings with the sizes of every table of words: one, or one more than there are borders, each narrower than the last. None of
     settings that are another model's."""
-    if raw.get("model_type") != "transfo-xl" and "cutoffs" not in raw and "div_val" not in raw:
+    if raw.get("model_type") != "transfo-xl" and raw.get("model") != "transformer_xl" and "cutoffs" not in raw and "div_val" not in raw:
         return None
     borders: Any = raw.get("cutoffs", [20000, 40000, 200000])
     by: Any = raw.get("div_val", 4)
@@ -155,14 +155,14 @@ ARCHITECTURE = Architecture(
                 filename="config.json",
                 keys={
                     "vocab_size | n_token": "vocab", "d_model | hidden_size": "hidden", "n_layer | num_hidden_layers": "layers",
-                    "n_head | num_attention_heads": "heads", "d_head": may("head_dim"), "d_inner": "intermediate",
-                    "d_embed": may("embedding"), "cutoffs": may("cutoffs"), "div_val": may("narrowing"),
+                    "n_head | num_attention_heads": "heads", "d_head": may("head_dim"), "d_inner | intermediate_size": "intermediate",
+                    "d_embed | embedding_size": may("embedding"), "cutoffs": may("cutoffs"), "div_val": may("narrowing"),
                     **{f"{SIZE.format(i)}.words": may(f"vocab_{i}") for i in range(MOST)},
                     **{f"{SIZE.format(i)}.width": may(f"width_{i}") for i in range(MOST)},
                     "pre_lnorm": may("pre_norm"), "mem_len": may("memory"), "clamp_len": may("clamp_len"),
-                    "same_length": may("same_length"), "attn_type": may("attn_type"), "layer_norm_epsilon": "norm_eps",
-                    "dropout": may("dropout"), "dropatt": may("attention_dropout"), "init_std": may("initializer_range"),
-                    "tie_word_embeddings": "tied",
+                    "same_length": may("same_length"), "attn_type": may("attn_type"), "layer_norm_epsilon | layer_norm_eps": "norm_eps",
+                    "dropout | dropout_rate": may("dropout"), "dropatt | attention_probs_dropout_prob": may("attention_dropout"),
+                    "init_std": may("initializer_range"), "tie_word_embeddings": "tied",
                 },
                 reader=Reader(unfold=with_parts),
                 writer=Writer(fold=without_parts),

@@ -5,13 +5,21 @@ Source: transformers models/xlnet (names, classes, `rel_attn_core`); zihangdai/x
 
 from ckptkit.arch._libraries.decoder_words import may
 from ckptkit.arch._libraries.encoders import L
-from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES
-from ckptkit.schema import TORCH, Architecture, Besides, Class, ConfigForm, Dialect, Files, Key, embedding, linear, norm, param
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, of_bert4torch
+from ckptkit.schema import TORCH, Architecture, Besides, Class, ConfigForm, Dialect, Files, Key, Reader, embedding, linear, norm, param
 
 A = L + "attention."
 R = "~layer.{layer}.rel_attn."
 F = "~layer.{layer}.ff."
 HEADS = "hidden heads head_dim"
+
+KEYS: dict[str, str | Key] = {
+    "vocab_size": "vocab", "d_model": "hidden", "n_layer": "layers", "n_head": "heads", "d_inner": "intermediate",
+    "d_head": may("head_dim"), "ff_activation": Key("activation", words=HF_ACTIVATIONS), "attn_type": may("attn_type"),
+    "layer_norm_eps": "norm_eps", "clamp_len": Key("clamp_len", required=False), "same_length": may("same_length"),
+    "bi_data": may("bi_data"), "dropout": may("dropout"), "initializer_range": may("initializer_range"),
+    "pad_token_id": may("pad"), "tie_word_embeddings": "tied",
+}  # fmt: skip
 
 ARCHITECTURE = Architecture(
     name="xlnet",
@@ -86,13 +94,8 @@ ARCHITECTURE = Architecture(
             files=Files(metadata={"format": "pt"}, sidecars=PIECES),
             config=ConfigForm(
                 filename="config.json",
-                keys={
-                    "vocab_size": "vocab", "d_model": "hidden", "n_layer": "layers", "n_head": "heads", "d_inner": "intermediate",
-                    "d_head": may("head_dim"), "ff_activation": Key("activation", words=HF_ACTIVATIONS), "attn_type": may("attn_type"),
-                    "layer_norm_eps": "norm_eps", "clamp_len": Key("clamp_len", required=False), "same_length": may("same_length"),
-                    "bi_data": may("bi_data"), "dropout": may("dropout"), "initializer_range": may("initializer_range"),
-                    "pad_token_id": may("pad"), "tie_word_embeddings": "tied",
-                },
+                keys=KEYS,
+                reader=Reader(unfold=of_bert4torch(KEYS, "xlnet")),
                 labels=True,
                 marks={"model_type": "xlnet"},
                 defaults={

@@ -12,12 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
-from ..graph.canonical_arrays import Weights
+from ..engine.loop_nest import Mover, Nest, check_nest, nest, step_of
+from ..engine.sources import Flat, flat
 from ..graph.examine import Subject
 from ..graph.packed_weights import PackedWeight
-from ..packing import decoded, in_file, in_steps, part_fetcher, ruler, tile_rows
-from ..schema.layout import Placed, nest
-from ..tensors import DTYPES
+from ..packing import Form, decoded, in_file, in_steps, part_fetcher, ruler, tile_rows
+from ..plan.pieces import by_boxes
+from ..plan.values import Piece, Source
+from ..schema.layout import nest as loops_of
+from ..schema.loops import Loop
+from ..store.files import Files
+from ..tensors import DTYPES, row_major_strides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 RUN = 32  # columns
+CAP = 16 << 20  # bytes of a window of the original at most
 LOST = {"BF16": 2.0**-8, "F16": 2.0**-11}
 CALIBRATED = ("gptq", "awq", "awq-gemv", "hqq")
 FAR = 0.6  # steps that a run is off on average: no nearest values are
@@ -118,28 +124,76 @@ def _rows(a: Subject, b: Subject, weight: PackedWeight, found: Original) -> Iter
             stop = min(start + step, form.rows)
             yield fetch("a", start * form.columns, stop * form.columns).astype(np.float32).reshape(stop - start, form.columns)
         return
-    flat = np.empty(form.rows * form.columns, np.float32)
-    if t is None:
-        _arranged(a, b, found.names, flat)
-    else:
-        strides = [4 * s for s in form.strides] if form.strides is not None else None
-        np.lib.stride_tricks.as_strided(flat, form.shape, strides)[...] = a.checkpoint.array(t.name)
-    matrix = flat.reshape(form.rows, form.columns)
-    for start in range(0, form.rows, step):
-        yield matrix[start : min(start + step, form.rows)]
+    placed = _loops(a, b, form, found)
+    if any(a.checkpoint.tensors[stored].read is not None for stored, _, _, _ in placed):  # it has no extents to read parts of
+        matrix = _whole(a, form, placed)
+        for start in range(0, form.rows, step):
+            yield matrix[start : min(start + step, form.rows)]
+        return
+    sources: list[Source] = []
+    nests: list[Nest] = []
+    for stored, loops, start, at in placed:
+        t = a.checkpoint.tensors[stored]
+        parts = by_boxes(loops, start, at, t.spec.shape, t.boxes) if t.boxes else None
+        of = [Source(t.name, t.spec.dtype, (box.extent,)) for box in t.boxes] if parts is not None else None
+        for i, each, low, to in parts or [(0, loops, start, at)]:
+            made = nest(Piece(len(sources) + i, each, low, to), stored)
+            nests += [made] if made is not None else []
+        sources += of or [Source(t.name, t.spec.dtype, tuple(t.extents))]
+    flats = tuple(flat(x) for x in sources)
+    for n in nests:
+        check_nest(n, weight.name, flats[n.source], DTYPES[sources[n.source].dtype].bits, form.rows * form.columns)
+    yield from _tiles(form, step, flats, tuple(x.dtype for x in sources), nests)
 
 
-def _arranged(a: Subject, b: Subject, names: Sequence[str], flat: Array) -> None:
-    """Put parameters of a where b's packed tensor has them."""
+def _tiles(form: Form, step: int, flats: tuple[Flat, ...], dtypes: tuple[str, ...], nests: Sequence[Nest]) -> Iterator[Array]:
+    """The rows that nests fill, `step` at a time: out of a window as large as what is turned round in it asks for, `CAP` at most."""
     import numpy as np
 
-    weights, sizes = Weights(a), b.sizes()
-    for name in names:
-        placed = b.graph.placed(name)
-        own = placed.parts[placed.which]
-        loops, start, _ = nest(placed, Placed(own, (own,), 0), sizes)
-        view = np.lib.stride_tricks.as_strided(flat[start:], [n.size for n in loops], [4 * n.source for n in loops])
-        view[...] = weights.get(name).reshape(view.shape)
+    best = max((step_of(n, 4, CAP) for n in nests), default=1) // form.columns
+    high = min(form.rows, max(step, best // step * step))
+    raw = memoryview(bytearray(high * form.columns * 4))
+    window: Array = np.frombuffer(raw, np.float32).reshape(high, form.columns)
+    files = Files()
+    try:
+        mover = Mover(files, flats, dtypes)
+        for top in range(0, form.rows, high):
+            stop = min(top + high, form.rows)
+            first, last = top * form.columns, stop * form.columns
+            for n in nests:
+                if n.target_offset < last and first < n.target_offset + n.span:
+                    mover.place(n, first, last, raw[: (last - first) * 4], "F32", "F32")
+            for start in range(0, stop - top, step):
+                yield window[start : min(start + step, stop - top)]
+    finally:
+        files.close()
+
+
+def _loops(a: Subject, b: Subject, form: Form, found: Original) -> list[tuple[str, tuple[Loop, ...], int, int]]:
+    """Where what a has goes in the decoded matrix: (stored name, loops, offset in it, in the matrix) of each tensor or parameter."""
+    tensors, sizes, out = a.checkpoint.tensors, b.sizes(), []
+    if found.stored is not None:
+        t = tensors[found.stored]
+        own = t.strides if t.read is None and t.strides is not None else row_major_strides(form.shape)
+        return [(t.name, tuple(map(Loop, form.shape, own, form.strides or row_major_strides(form.shape))), 0, 0)]
+    for name in found.names:
+        placed = a.graph.placed(name)
+        t = tensors[a.graph.params[name].stored]
+        out.append((t.name, *loops_of(placed if t.read is None else placed._replace(strides=None), b.graph.placed(name), sizes)))
+    return out
+
+
+def _whole(a: Subject, form: Form, placed: Sequence[tuple[str, tuple[Loop, ...], int, int]]) -> Array:
+    """All of the decoded matrix's original at once: of a container that gives no extents."""
+    import numpy as np
+
+    out = np.empty(form.rows * form.columns, np.float32)
+    as_strided = np.lib.stride_tricks.as_strided
+    for stored, loops, start, at in placed:
+        array = a.checkpoint.array(stored).reshape(-1)[start:]
+        view = as_strided(out[at:], [n.size for n in loops], [4 * n.target for n in loops])
+        view[...] = as_strided(array, [n.size for n in loops], [array.itemsize * n.source for n in loops], writeable=False)
+    return out.reshape(form.rows, form.columns)
 
 
 def in_words(s: Steps) -> str:

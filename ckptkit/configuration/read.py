@@ -182,7 +182,7 @@ def declared_name(raw: Mapping[str, object]) -> str | None:
         found = learned_index()["classes"].get(classes[0])
         return str(found) if found else None
     key = raw.get("model")  # bert4torch's
-    theirs = called(key) if isinstance(key, str) and key else []
+    theirs = called(key.removesuffix("_encoder").removesuffix("_decoder")) if isinstance(key, str) and key else []
     return theirs[0].name if len(theirs) == 1 else None
 
 

@@ -208,7 +208,8 @@ class _Draft:
                 message = f"{title} always has {canonical} {takes}; the weights have {has}: no model of its own holds them"
                 raise UnsupportedError(message, hint=f"convert to another dialect: {', '.join(can)}")
             self.unsaid[canonical] = has
-            means = "its own code cannot load these weights" if size else "outputs differ slightly there"
+            differ = f"outputs differ{'' if isinstance(takes, bool) else ' slightly'} there"
+            means = "its own code cannot load these weights" if size else differ
             self.warn(canonical, f"{title} always takes {canonical} {takes}; the model has {has}: {means}")
 
     def say_of_heads(self, keyed: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from importlib import import_module
 from .._typing import Any, NamedTuple, cast
 from ..errors import UsageError, one_of
 from ..support.discovery import stems
+from ..support.json_text import parse
 from ._interface import FOLDERS, Container
 
 _HERE = os.path.dirname(__file__)
@@ -46,10 +47,8 @@ def facts(stem: str) -> Known:
 
 
 def _index() -> dict[str, Any]:
-    import json
-
     with open(INDEX, encoding="utf-8") as f:
-        held: dict[str, Any] = json.load(f)
+        held: dict[str, Any] = parse(f.read())
     return held
 
 

@@ -98,9 +98,9 @@ class Checkpoint:
         self.passing: frozenset[str] = frozenset()  # buffers of a pickled module that its state_dict() leaves out
         self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
         self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
-        self.ranks: Mapping[
-            str, str
-        ] = {}  # files -> the rank of a mesh that each is of ("rank 3"), where the format keeps tensors in pieces
+        # files -> the rank of a mesh that each is of ("rank 3"), where the format keeps tensors in pieces
+        self.ranks: Mapping[str, str] = {}
+        self.untold: Callable[[], Iterable[Finding]] = tuple  # that nothing in the files says which rank each is of
         self.mesh = ""  # what is said of the mesh that the pieces were cut for
         self.per_rank: tuple[Mapping[str, StoredTensor], ...] = ()  # what each tensor-parallel rank has, until a naming tells how it is cut
         self.replicas: list[Replicas] = []  # what several ranks have and must be equal: for `audit`

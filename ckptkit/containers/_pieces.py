@@ -24,6 +24,7 @@ from ..tensors import DTYPES, Box, Extent, StoredTensor, TensorSpec, row_major_s
 RULE = "pieces"
 FEW = 64  # runs of a tensor in pieces up to which its extents are a tuple
 CHUNK = 1 << 20  # bytes that are compared at once
+_FEW_PIECES = 512  # pieces up to which a hole among them is looked for
 
 Region = tuple[tuple[int, int], ...]  # (start, size) along each axis
 
@@ -111,6 +112,42 @@ def tile(boxes: Iterable[Box], shape: tuple[int, ...], dtype: str, what: str, pa
         left[j] = parts
     kept = tuple(f for parts in left for f in parts)
     return Tiling(kept, tuple(overlaps), prod(shape) - sum(prod(b.shape) for b in kept))
+
+
+def describe_hole(boxes: Sequence[Box], spec: TensorSpec, owner: Callable[[Box], str]) -> str:
+    """Where the first hole of a tensor is, and which pieces end and begin at it; "" where there are too many pieces. `owner` names the rank
+    of a piece."""
+    if not spec.shape or len(boxes) > _FEW_PIECES:
+        return ""
+    width = max(1, DTYPES[spec.dtype].bits // 8)
+    left = [Box((0,) * len(spec.shape), spec.shape, Extent("", 0, 0))]
+    for b in boxes:
+        left = [f for h in left for f in _rest(h, b, width)]
+        if len(left) > _FEW_PIECES:
+            return ""
+    if not left:
+        return ""
+    hole = min(left, key=lambda h: h.offset)
+    before = next((b for b in boxes if _beside(b, hole)), None)
+    after = next((b for b in boxes if _beside(hole, b)), None)
+    ends = [f"behind {before.shown()} of {owner(before)}"] if before is not None else []
+    ends += [f"before {after.shown()} of {owner(after)}"] if after is not None else []
+    return f"nothing has {hole.shown()}{', ' if ends else ''}{' and '.join(ends)}"
+
+
+def _rest(box: Box, other: Box, width: int) -> Iterable[Box]:
+    """What is left of a box without what another has of it."""
+    common = _common(box, other)
+    return [box] if common is None else _without(box, common, width)
+
+
+def _beside(a: Box, b: Box) -> bool:
+    """Whether `b` begins where `a` ends along an axis, and they meet along all others."""
+    ends = [d for d, (o, n, p) in enumerate(zip(a.offset, a.shape, b.offset, strict=True)) if o + n == p]
+    sides = [
+        max(o, p) < min(o + n, p + m) for o, n, p, m in zip(a.offset, a.shape, b.offset, b.shape, strict=True)
+    ]  # fmt: skip
+    return any(all(s for d, s in enumerate(sides) if d != e) for e in ends)
 
 
 def _crossing(boxes: Sequence[Box], rank: int, what: str, path: str | None) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .. import store
 from .._typing import NamedTuple
@@ -92,9 +92,10 @@ def open_ranks(path: str, open_file: Callable[[str], Checkpoint], container: str
     gone = _gone(list(names.values()), pieces)
     made.findings += lacking(gone)
     if not gone:
-        made.findings += [_hole(n, pieces[n], u) for n, u in unread.items()][:20]
+        made.findings += [_hole(n, pieces[n], u, ranks) for n, u in unread.items()][:20]
     count = len({n.rank for n in names.values()})
     text = f"{count} rank{'s' * (count != 1)} wrote it, as far as the files go: nothing says how many there were"
+    text += ", and there are no checksums"
     made.findings.append(Finding("info", RULE, printable(os.path.basename(folder) or "."), text))
     made.whole_folder = True
     made.audit = made.compare_replicas
@@ -143,8 +144,10 @@ def _join(made: Checkpoint, unread: dict[str, Unread], name: str, held: Sequence
         made.tensors[name] = StoredTensor(name, spec, (first.box.extent,))
 
 
-def _hole(name: str, held: Sequence[_Piece], unread: Unread) -> Finding:
-    who = ", ".join(f"rank {r}" for r in sorted({p.rank for p in held})[:8])
+def _hole(name: str, held: Sequence[_Piece], unread: Unread, ranks: Mapping[str, str]) -> Finding:
+    spec = TensorSpec(unread.dtype, unread.shape or ())
+    who = _pieces.describe_hole([p.box for p in held], spec, lambda b: ranks.get(b.extent.path, b.extent.path))
+    who = who or ", ".join(f"rank {r}" for r in sorted({p.rank for p in held})[:8])
     return Finding("error", RULE, printable(name), f"{printable(name)!r} is in {unread.kind} ({who})", AGAIN)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from .. import store
 from .._typing import TYPE_CHECKING
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..support.name_text import collapse
-from ..tensors import Check
+from ..tensors import Check, StoredTensor
 
 if TYPE_CHECKING:
     from .torch.rank_file import RankFile
@@ -36,6 +37,36 @@ def checks_of(files: Iterable[RankFile], ranks: Mapping[str, str]) -> Iterator[C
     for file in files:
         for check in file.checks():
             yield check._replace(where=f"{check.where} of {ranks[file.path]}")
+
+
+def misnamed(
+    files: Iterable[RankFile], rank_of: Callable[[str], int | None], labels: Mapping[str, str], tensors: Iterable[StoredTensor]
+) -> Iterator[Finding]:
+    """An error for every file that torch saved under the name of another rank's, with those of the tensors that lie in it: the name stands
+    in the file too. `rank_of` tells the rank of a file's name."""
+    wrong: dict[str, str] = {}
+    for file in files:
+        name = os.path.basename(file.path)
+        meant, said = rank_of(name), rank_of(file.called + os.path.splitext(name)[1])
+        if said is not None and meant is not None and said != meant:
+            wrong[file.path] = f"{name}, the file of {labels[file.path]}, was saved as that of rank {said} ({file.called})"
+    if not wrong:
+        return
+    inside: dict[str, list[str]] = {}
+    for t in tensors:
+        for path in {e.path for e in t.extents} & wrong.keys():
+            inside.setdefault(path, []).append(t.name)
+    for path, why in wrong.items():
+        held = inside.get(path, [])
+        text = f"{why}: its part of {collapse(held, 3) or 'the weights'} belongs elsewhere"
+        hint = "the files of two ranks were exchanged, or one was copied"
+        yield Finding("error", "pieces", printable(held[0]) if held else labels[path], printable(text, 1000), hint)
+
+
+def untold(where: str, whose: str = "") -> Finding:
+    """That nothing in the files says which rank each is of."""
+    text = f"nothing in the files{whose} says which rank each is of: two that were exchanged would not be noticed"
+    return Finding("info", "ranks", printable(where, 100), text)
 
 
 def lacking(costs: Mapping[str, list[str]]) -> Iterator[Finding]:

@@ -11,7 +11,6 @@ one other set is, that is read, and is an error likewise; anything less is refus
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -426,4 +425,6 @@ def shard_names(filename: str, count: int) -> list[str]:
 def index_json(weight_map: Mapping[str, str], total_size: int) -> bytes:
     """The bytes of an index file, laid out as transformers does, but in the order given: it is the model's."""
     content = {"metadata": {"total_size": total_size}, "weight_map": dict(weight_map)}
+    import json
+
     return (json.dumps(content, indent=2) + "\n").encode()

@@ -78,9 +78,18 @@ def open(path: str) -> Checkpoint:
         path, NAME, dict(ranks[0]), files=[f.path for f in files], findings=_ranks.findings_of(files),
         checks=lambda: _ranks.checks_of(files, labels),
     )  # fmt: skip
+    made.findings += _ranks.misnamed(files, _rank_of, labels, (t for held in ranks for t in held.values()))
     made.per_rank = tuple(ranks)
     made.ranks = labels
+    if not all(_FILE.fullmatch(f"{f.called}.pth") for f in files):
+        made.untold = lambda: [_ranks.untold(os.path.basename(path))]
     return made
+
+
+def _rank_of(name: str) -> int | None:
+    """The rank that a name is of; None of another file's."""
+    found = _FILE.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def _tensors(file: rank_file.RankFile) -> dict[str, StoredTensor]:

@@ -95,7 +95,9 @@ def open(path: str) -> Checkpoint:
         reader.model(size)
     if not reader.tensors:
         raise UnsupportedError("is an ONNX graph without initialisers, a program alone", path=path)
-    return Checkpoint(path, NAME, reader.tensors, files=(path, *reader.files), metadata=reader.metadata, findings=reader.findings)
+    made = Checkpoint(path, NAME, reader.tensors, files=(path, *reader.files), metadata=reader.metadata, findings=reader.findings)
+    made.audit = reader.audit
+    return made
 
 
 class _Reader:
@@ -105,6 +107,7 @@ class _Reader:
         self.data, self.path = data, path
         self.tensors: dict[str, StoredTensor] = {}
         self.files: dict[str, int] = {}  # other files -> their sizes
+        self.sums: dict[str, tuple[str, str]] = {}  # other files -> the SHA-1 that is said of each, and of which tensor
         self.metadata: dict[str, str] = {}
         self.findings: list[Finding] = []
         self.folder = os.path.dirname(path)
@@ -294,6 +297,8 @@ class _Reader:
             if not store.is_file(path):
                 raise NotFoundError(f"the values of {shown} are in {printable(where, 100)}, which is not there", path=self.path, hint=_HINT)
             self.files[path] = store.file_size(path)
+        if (said := v.external.get("checksum")) is not None:
+            self.sums.setdefault(path, (said.lower(), v.name))
         at = offset or 0
         if length is not None and length != spec.nbytes:
             what = f"{shown} of {spec.dtype} {list(spec.shape)[:8]}"
@@ -302,6 +307,22 @@ class _Reader:
             end = f"ends at byte {at + spec.nbytes:,} of {printable(where, 100)}, which has {self.files[path]:,}"
             raise CorruptError(f"the tensor {shown} {end}", path=self.path, hint=_HINT)
         return Extent(path, at, spec.nbytes)
+
+    def audit(self) -> Iterator[Finding]:
+        """An error for every other file that has not the SHA-1 that is said of it (onnx.proto, `checksum`)."""
+        import hashlib
+
+        for path, (said, name) in self.sums.items():
+            got = hashlib.sha1(usedforsecurity=False)
+            blob = store.open_blob(path)
+            try:
+                for at in range(0, blob.size, 1 << 20):
+                    got.update(blob.pread(min(1 << 20, blob.size - at), at))
+            finally:
+                blob.close()
+            if got.hexdigest() != said:
+                text = f"damaged: the SHA-1 of {os.path.basename(path)}, in which {printable(name, 100)!r} lies, is {got.hexdigest()}, "
+                yield Finding("error", "checksum", printable(name, 100), f"{text}the model says {printable(said, 60)}", _HINT)
 
     def count(self, text: str | None, key: str, shown: str) -> int | None:
         if text is None:

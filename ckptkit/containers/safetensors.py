@@ -10,7 +10,6 @@ both give the same bytes. The format has no ties: a tied name is either left out
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -410,6 +409,8 @@ def _header(names: Sequence[str], specs: Mapping[str, TensorSpec], lengths: Sequ
 
     The JSON is put together of what the names, the few dtypes and shapes, and the offsets are as text: a fifth of the time that json needs.
     """
+    import json
+
     quoted = json.encoder.encode_basestring  # what json.dumps(ensure_ascii=False) makes of a string
     own = list(map(specs.__getitem__, names))
     kinds = {spec: f':{{"dtype":"{spec[0]}","shape":[{",".join(map(str, spec[1]))}],"data_offsets":[' for spec in set(own)}

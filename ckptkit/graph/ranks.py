@@ -7,7 +7,8 @@ with are left out where the configuration says how many are true.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from ..containers import Checkpoint, Packed
 from ..errors import printable
@@ -36,7 +37,7 @@ def join_ranks(checkpoint: Checkpoint, found: Recognition | None) -> None:
     for name in names:
         _join(checkpoint, name, cuts[name])
     before = checkpoint.audit
-    checkpoint.audit = lambda: [*before(), *checkpoint.compare_replicas()]
+    checkpoint.audit = lambda: [*before(), *checkpoint.compare_replicas(), *checkpoint.untold()]
 
 
 def _cut(found: Recognition, split: Split, name: str, held: Sequence[StoredTensor]) -> Cut | None:
@@ -114,6 +115,7 @@ def cut_padding(checkpoint: Checkpoint, found: Recognition, config: Mapping[str,
     if type(true) is not int or not found.dialect.pads:
         return
     cut: list[str] = []
+    padding: dict[str, int] = {}
     for name, m in found.matches.items():
         t = checkpoint.tensors.get(name)
         if t is None or m.row.role != "param" or m.row.layout.dims[0] != (found.dialect.pads,) or not t.spec.shape:
@@ -123,9 +125,44 @@ def cut_padding(checkpoint: Checkpoint, found: Recognition, config: Mapping[str,
         if 0 < true < t.spec.shape[0] <= true + PADDING:
             cut.append(f"{name} ({t.spec.shape[0] - true:,} rows)")
             checkpoint.tensors[name] = _rows(t, true)
+            padding[name] = t.spec.shape[0] - true
     if cut:
         text = f"the vocabulary is padded beyond the {true:,} rows of the configuration; the rest is left out: {collapse(cut, 3)}"
         checkpoint.findings.append(Finding("info", "padding", printable(cut[0]), printable(text, 1000)))
+        if checkpoint.per_rank and checkpoint.untold is not tuple:
+            checkpoint.untold = partial(_told_by_padding, checkpoint, padding, checkpoint.untold)
+
+
+def _told_by_padding(checkpoint: Checkpoint, padding: Mapping[str, int], untold: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Hold the places of ranks against the rows that a vocabulary was padded with, where these are alike: they are the last of the last
+    rank. An error where another has them; what is `untold` where that does not tell the place of every file."""
+    left = set(checkpoint.ranks)
+    for name, rows in padding.items():
+        held = {r: t[name] for r, t in enumerate(checkpoint.per_rank) if name in t}
+        ends = [r for r, t in held.items() if _ends_alike(checkpoint, t, rows)]
+        if len(ends) != 1:
+            continue
+        left -= {e.path for t in held.values() for e in t.extents}
+        if ends[0] != max(held):
+            whose = checkpoint.ranks.get(held[ends[0]].extents[0].path, f"rank {ends[0]}")
+            text = f"{whose} has the rows that {printable(name)!r} was padded with, which are the last of the last rank"
+            hint = "the files of two ranks were exchanged, or one was copied"
+            yield Finding("error", RULE, printable(name), f"{text}: its part belongs elsewhere", hint)
+    if left:
+        yield from untold()
+
+
+def _ends_alike(checkpoint: Checkpoint, t: StoredTensor, rows: int) -> bool:
+    """Whether the last rows of a rank's part are one row again and again, and the one before them is another."""
+    own = t.spec.shape[0] if t.spec.shape else 0
+    if not 2 < rows < own or len(t.extents) != 1 or t.strides is not None or t.read is not None:
+        return False
+    e = t.extents[0]
+    width = e.length // own
+    before, first, second, last = (
+        checkpoint.read_extent(Extent(e.path, e.offset + at * width, width)) for at in (own - rows - 1, own - rows, own - rows + 1, own - 1)
+    )
+    return first == second == last != before
 
 
 def _rows(t: StoredTensor, rows: int) -> StoredTensor:

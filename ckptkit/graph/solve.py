@@ -7,7 +7,7 @@ what it is and what it needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
 
 from .._typing import NamedTuple
@@ -38,11 +38,20 @@ class Solution(NamedTuple):
 
 
 class _Equation(NamedTuple):
-    name: str  # a tensor it was read off
+    name: str  # the first tensor it was read off
     dim: int
     terms: Sequence[Axes]
     size: int
     weight: int  # how many tensors say so
+
+
+class _Stored(NamedTuple):
+    """What is stored of a row."""
+
+    row: Row
+    dims: list[list[Axes]]  # each dimension as a sum of products of axes
+    by_name: Mapping[str, Shape]
+    counts: dict[Shape, int]
 
 
 def solve(
@@ -51,40 +60,74 @@ def solve(
     given: Mapping[str, int] | None = None,
     places: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Solution:
-    """The axis sizes that the stored `shapes` (row -> stored name -> shape) imply.
+    """The axis sizes that the stored `shapes` (row -> stored name -> shape) imply, with those that are `given`."""
+    return System(arch, shapes, places).solve(given)
+
+
+class System:
+    """The equations in stored shapes, made once, to be solved with no sizes given or with some.
 
     `places` says where the tensors stand whose axes have a size of their own in each layer: "intermediate@3" is one.
     """
-    shapes = _by_place(shapes, places or {})
-    sizes = Sizes({**arch.fixed, **(given or {})})
-    origin: dict[str, tuple[str, int]] = {}
-    # what may be tied to another comes last: between equals the first counts
-    counted = {row: _counts(shapes[row].values()) for row in sorted(shapes, key=lambda r: all(arch.params[p].tied for p in r.parts))}
-    parts = {row: [_placed(arch.params[p].layout, row) for p in row.parts] for row in shapes}
-    equations: list[_Equation] = []
-    open_rows = []
-    for row, counts in counted.items():
-        right = [s for s in counts if len(s) == len(row.layout.dims)]
-        if len(right) == 1:
-            equations += _equations(row, parts[row], right[0], shapes[row], counts[right[0]])
-        elif right:
-            open_rows.append((row, right))
-    _unify(equations, sizes, origin, arch)
-    for row, right in open_rows:
-        fits = [s for s in right if _fits(row, parts[row], s, sizes)]
-        best = max(fits or right, key=lambda s: counted[row][s])
-        equations += _equations(row, parts[row], best, shapes[row], counted[row][best])
-    if open_rows:
-        _unify(equations, sizes, origin, arch)
-    if not given:
-        _round_off(equations, sizes)
-    mismatches = [m for row, by_name in shapes.items() for m in _check(row, parts[row], by_name, sizes)]
-    broken = []
-    for left, right_axes in arch.relations:
-        a, b = sizes.product(left), sizes.product(right_axes)
-        if a is not None and b is not None and a != b:
-            broken.append((left, a, right_axes, b))
-    return Solution(sizes, origin, tuple(mismatches), tuple(broken))
+
+    def __init__(
+        self, arch: Architecture, shapes: Mapping[Row, Mapping[str, Shape]], places: Mapping[str, Mapping[str, int]] | None = None
+    ) -> None:
+        self.arch = arch
+        stored = [_stored(arch, row, by_name) for row, by_name in _by_place(shapes, places or {}).items()]
+        self.stored = stored
+        self.equations: dict[object, _Equation] = {}
+        self.open: list[tuple[_Stored, list[Shape]]] = []
+        # what may be tied to another comes last: between equals the first counts
+        for held in sorted(stored, key=lambda s: all(arch.params[p].tied for p in s.row.parts)):
+            right = [s for s in held.counts if len(s) == len(held.dims)]
+            if len(right) == 1:
+                _tell(self.equations, held, right[0])
+            elif right:
+                self.open.append((held, right))
+
+    def solve(self, given: Mapping[str, int] | None = None) -> Solution:
+        """The sizes that the stored shapes imply with those that are `given`."""
+        arch = self.arch
+        sizes = Sizes({**arch.fixed, **(given or {})})
+        origin: dict[str, tuple[str, int]] = {}
+        equations = self.equations
+        _unify(equations.values(), sizes, origin, arch)
+        if self.open:
+            equations = dict(equations)
+            for held, right in self.open:
+                fits = [s for s in right if _fits(held.dims, s, sizes)]
+                _tell(equations, held, max(fits or right, key=held.counts.__getitem__))
+            _unify(equations.values(), sizes, origin, arch)
+        if not given:
+            _round_off(equations.values(), sizes)
+        mismatches = [m for held in self.stored for m in _check(held, sizes)]
+        broken = []
+        for left, right_axes in arch.relations:
+            a, b = sizes.product(left), sizes.product(right_axes)
+            if a is not None and b is not None and a != b:
+                broken.append((left, a, right_axes, b))
+        return Solution(sizes, origin, tuple(mismatches), tuple(broken))
+
+
+def _stored(arch: Architecture, row: Row, by_name: Mapping[str, Shape]) -> _Stored:
+    parts = [_placed(arch.params[p].layout, row) for p in row.parts]
+    counts: dict[Shape, int] = {}  # a Counter takes three times as long for the few that a row has
+    for shape in by_name.values():
+        counts[shape] = counts.get(shape, 0) + 1
+    return _Stored(row, terms(row.layout, parts), by_name, counts)
+
+
+def _tell(equations: dict[object, _Equation], held: _Stored, shape: Shape) -> None:
+    """Add what tensors of this shape say. What was said before only weighs more."""
+    weight = held.counts[shape]
+    for i, (size, dim) in enumerate(zip(shape, held.dims, strict=True)):
+        key = (size, *dim)
+        known = equations.get(key)
+        if known is None:
+            equations[key] = _Equation(next(n for n, s in held.by_name.items() if s == shape), i, dim, size, weight)
+        else:
+            equations[key] = known._replace(weight=known.weight + weight)
 
 
 def _by_place(shapes: Mapping[Row, Mapping[str, Shape]], places: Mapping[str, Mapping[str, int]]) -> Mapping[Row, Mapping[str, Shape]]:
@@ -107,29 +150,16 @@ def _placed(part: Layout, row: Row) -> Layout:
     return part.at(at)
 
 
-def _equations(row: Row, parts: Sequence[object], shape: Shape, by_name: Mapping[str, Shape], weight: int) -> list[_Equation]:
-    name = next(n for n, s in by_name.items() if s == shape)
-    return [_Equation(name, i, terms(row.layout, parts, i), n, weight) for i, n in enumerate(shape)]  # type: ignore[arg-type]
-
-
 def _first(votes: dict[int, int]) -> int:
     """What most say; the first among equals."""
     return max(votes, key=votes.__getitem__)
-
-
-def _counts(shapes: Iterable[Shape]) -> dict[Shape, int]:
-    """How many tensors have each shape. (A Counter takes three times as long for the few that a row has.)"""
-    out: dict[Shape, int] = {}
-    for shape in shapes:
-        out[shape] = out.get(shape, 0) + 1
-    return out
 
 
 def _vote(votes: dict[int, int], value: int, weight: int) -> None:
     votes[value] = votes.get(value, 0) + weight
 
 
-def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple[str, int]], arch: Architecture) -> None:
+def _unify(equations: Collection[_Equation], sizes: Sizes, origin: dict[str, tuple[str, int]], arch: Architecture) -> None:
     """Solve what has one unknown, round by round; where equations disagree, the most tensors decide."""
     while True:
         votes: dict[str, dict[int, int]] = {}
@@ -180,7 +210,7 @@ def _unify(equations: Sequence[_Equation], sizes: Sizes, origin: dict[str, tuple
             return
 
 
-def _round_off(equations: Sequence[_Equation], sizes: Sizes) -> None:
+def _round_off(equations: Iterable[_Equation], sizes: Sizes) -> None:
     """Give an axis that no equation fits without a rest ("tasks" where tasks x 32 is 33) the nearest size, so that the rest is a
     mismatch."""
     for e in equations:
@@ -200,22 +230,23 @@ def _value(dim_terms: Sequence[Axes], sizes: Sizes) -> int | None:
     return total
 
 
-def _fits(row: Row, parts: Sequence[object], shape: Shape, sizes: Sizes) -> bool:
-    wants = [_value(terms(row.layout, parts, i), sizes) for i in range(len(shape))]  # type: ignore[arg-type]
+def _fits(dims: Sequence[Sequence[Axes]], shape: Shape, sizes: Sizes) -> bool:
+    wants = [_value(d, sizes) for d in dims]
     return all(w is None or w == n for w, n in zip(wants, shape, strict=True))
 
 
-def _check(row: Row, parts: Sequence[object], by_name: Mapping[str, Shape], sizes: Sizes) -> list[Mismatch]:
-    rank = len(row.layout.dims)
-    dims = [terms(row.layout, parts, i) for i in range(rank)]  # type: ignore[arg-type]
+def _check(held: _Stored, sizes: Sizes) -> Iterable[Mismatch]:
+    row, dims, by_name, counts = held
     want = [_value(d, sizes) for d in dims]
     known = tuple(want)
+    if len(counts) == 1 and known in counts:
+        return ()
     out = []
     for name, shape in by_name.items():
         if shape == known:
             continue
-        if len(shape) != rank:
-            out.append(Mismatch(name, row, -1, len(shape), rank, ()))
+        if len(shape) != len(dims):
+            out.append(Mismatch(name, row, -1, len(shape), len(dims), ()))
             continue
         for i, (w, n) in enumerate(zip(want, shape, strict=True)):
             if w is not None and w != n:

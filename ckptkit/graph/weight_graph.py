@@ -26,7 +26,7 @@ from .packed import Packing, may_be_packed, packings
 from .recognition import Question, Recognition
 from .recognized import recognized
 from .second_names import denies_ties, lie_alike, says_second_name
-from .solve import Shape, Solution, solve
+from .solve import Shape, Solution, System
 from .training_state import training_state
 
 if TYPE_CHECKING:
@@ -309,6 +309,10 @@ class WeightGraph:
             s: frozenset(on for on in (True, False) if (s if on else f"not {s}") in seen) for s in self.recognition.architecture.switches
         }
 
+    def untied_by(self, dialect: Dialect) -> frozenset[str]:
+        """The tied parameters that a naming stores of this model all the same."""
+        return dialect.unties if not dialect.unties_where or self.switches.get(dialect.unties_where) == {True} else frozenset()
+
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:
         """Row -> stored name -> stored shape, for every tensor that holds parameters."""
@@ -332,11 +336,14 @@ class WeightGraph:
         key = tuple(sorted(given.items()))
         found = self._solved.get(key)
         if found is None:
-            r = self.recognition
-            found = self._solved[key] = (
-                Solution(Sizes(), {}, (), ()) if r is None else solve(r.architecture, self.shapes, given, self._places())
-            )
+            found = self._solved[key] = Solution(Sizes(), {}, (), ()) if self.recognition is None else self._system.solve(given)
         return found
+
+    @cached_property
+    def _system(self) -> System:
+        """The equations in the tensors' shapes."""
+        assert self.recognition is not None
+        return System(self.recognition.architecture, self.shapes, self._places())
 
     def _places(self) -> dict[str, Mapping[str, int]]:
         """Stored name -> where it stands, of the tensors with axes that have another size in each layer."""

@@ -7,7 +7,7 @@ GGUF's block types, and what groups parts into parameters (graph/) may use all o
 
 from __future__ import annotations
 
-from ._find import Fault, Found, Groups, find_packed
+from ._find import BESIDE, Fault, Found, Groups, find_packed
 from ._parts import decoded, in_file, part_fetcher, tile_rows
 from ._registry import by_name, packings, quantizer
 from ._steps import Ruler, in_steps, ruler
@@ -15,7 +15,6 @@ from ._values import Fetch, Form, Mismatch, Packing, Quantizer
 from .low_rank import LowRank, bias_form, low_rank_form
 
 __all__ = [
-    "Fault", "Fetch", "Form", "Found", "Groups", "LowRank", "Mismatch", "Packing", "Quantizer", "Ruler", "bias_form", "by_name", "decoded",
-    "find_packed", "in_file", "in_steps", "low_rank_form", "packings", "part_fetcher", "quantizer", "ruler",
-    "tile_rows",
+    "BESIDE", "Fault", "Fetch", "Form", "Found", "Groups", "LowRank", "Mismatch", "Packing", "Quantizer", "Ruler", "bias_form", "by_name",
+    "decoded", "find_packed", "in_file", "in_steps", "low_rank_form", "packings", "part_fetcher", "quantizer", "ruler", "tile_rows",
 ]  # fmt: skip

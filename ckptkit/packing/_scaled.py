@@ -49,7 +49,7 @@ def scaled_form(name: str, parts: Mapping[str, TensorSpec], words: Mapping[str, 
         raise Mismatch("codes", f"is {list(shape)}, which no weight is")
     if scales.numel == 1 and len(got) <= 2:
         options |= {"tall": 0, "across": 1, "wide": columns}
-    elif got in ((*shape[:-1], 1), shape[:-1]):
+    elif got == (*shape[:-1], 1) or (got == shape[:-1] and not weights):  # compressed-tensors has a column; it would spread a row
         options |= {"tall": 1, "across": 1, "wide": columns}
     elif len(shape) == 3 and got in ((shape[0],), (shape[0], 1, 1)):  # stacked experts, one scale each
         options |= {"tall": shape[1], "across": 1, "wide": columns}

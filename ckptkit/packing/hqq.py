@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 from .._typing import TYPE_CHECKING, Any
+from ..errors import printable
 from ..tensors import TensorSpec
 from ._values import Fetch, Form, Mismatch, matrix
 
@@ -31,6 +32,7 @@ OPTIONAL = tuple(s for s in SETTINGS if s not in ("shape", "nbits", "axis", "gro
 CODES = "codes"
 METHODS = ("hqq",)
 SLABS = {8: 1, 4: 2, 3: 10, 2: 4, 1: 8}  # how many codes share a byte, or for 3 bits a word
+COMPUTED = ("torch.float32", "torch.float16", "torch.bfloat16")
 
 
 def claims(parts: Mapping[str, TensorSpec], words: Mapping[str, Any]) -> bool:
@@ -59,6 +61,13 @@ def form(parts: Mapping[str, TensorSpec], words: Mapping[str, Any], content: Cal
     bits, axis = _whole("nbits", parts, content, 4), _whole("axis", parts, content, 1)
     if bits not in SLABS or axis not in (0, 1):
         raise Mismatch("nbits", f"says {bits} bits along axis {axis}; there are {', '.join(map(str, SLABS))} bits and two axes")
+    words_of_bits = {
+        "packing": ("3bit_32" if bits == 3 else f"{bits}bit_u8",), "unpack_view_dtype": ("torch.int32" if bits == 3 else "torch.uint8",),
+        "compute_dtype": COMPUTED,
+    }  # fmt: skip
+    for role, may in words_of_bits.items():
+        if role in parts and (said := content(role).decode("ascii", "replace")) not in may:
+            raise Mismatch(role, f"says {printable(said, 40)!r}; codes of {bits} bits have {' or '.join(may)}")
     for role in ("quant_scale", "quant_zero"):
         if _whole(role, parts, content, 0):
             raise Mismatch(role, "says that the scales are quantised themselves, which is not read")

@@ -87,7 +87,8 @@ def _tied(subject: Subject, weights: Weights, dialect: Dialect, named: Class | N
         named = chosen[0] if chosen is not None else None
     used = weights.groups | (named.groups if named is not None else frozenset())
     ties = [p for p in arch.params.values() if p.tied and p.group in used and (named is None or p.name not in named.without)]
-    return {"tied": True} if any(p not in subject.graph.params for p in (*(t.name for t in ties), *dialect.unties)) else {}
+    needed = (*(t.name for t in ties), *subject.graph.untied_by(dialect))
+    return {"tied": True} if any(p not in subject.graph.params for p in needed) else {}
 
 
 def _dtype(weights: Weights) -> str | None:

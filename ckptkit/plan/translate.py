@@ -73,7 +73,7 @@ class Translate(Builder):
 
     def _copies(self) -> set[str]:
         """The heads that the source stores though they are tied: copies, which are no heads of the model's own."""
-        unties = self.recognition.dialect.unties & self.graph.params.keys()
+        unties = self.graph.untied_by(self.recognition.dialect) & self.graph.params.keys()
         tied = {p for p in unties if (other := self.arch.params[p].tied) is not None and self._is_tied(p, other)}
         groups = {self.arch.params[p].group for p in tied} & self.arch.free_groups
         return {g for g in groups if not any(i.group == g and n in self.graph.params for n, i in self.arch.params.items() if n not in tied)}
@@ -127,7 +127,7 @@ class Translate(Builder):
 
     def _row(self, row: Row, at: Mapping[str, int]) -> None:
         infos = [self.arch.params[p] for p in row.parts]
-        unties = row.parts[0] in self.dialect.unties
+        unties = row.parts[0] in self.graph.untied_by(self.dialect)
         claimed = self.arch.free_groups & self.named.groups if self.named is not None else frozenset()
         if infos[0].group not in self.groups | claimed and not unties:
             return
@@ -403,7 +403,7 @@ class Translate(Builder):
                 raise UnsupportedError(
                     f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); "
                     f"{self.dialect.title} has no place for it",
-                    hint=self._others(),
+                    hint=f"{self._others()}, or leave it out: --drop {info.group}",
                 )
             dropped.setdefault(info.group, []).extend(stored)
         for why, names in self.harmless.items():
@@ -426,13 +426,12 @@ class Translate(Builder):
             if role.kind == "optimizer":
                 self.went[name] = {"dropped": "optimizer state"}
             elif role.kind == "derived":
-                self.went[name] = {"dropped": f"derived ({role.what}): computed, not stored"}
-            elif role.kind == "stray":
-                self.went[name] = {"dropped": role.what}
+                again = [t for t, c in self.came.items() if c is not None and c.get("how") == f"computed ({role.what})"]
+                self.went[name] = {"to": again} if again else {"dropped": f"derived ({role.what}): computed, not stored"}
             elif role.kind == "repeat":
                 self.went[name] = {"repeats": role.what}
-            elif role.kind == "part":
-                self.went[name] = {"dropped": f"part of the {role.what}"}
+            elif role.kind in ("part", "stray"):
+                self.went[name] = {"dropped": f"part of the {role.what}" if role.kind == "part" else role.what}
             elif role.kind == "unexplained" and name not in along:
                 self.went[name] = {"dropped": f"no part of {self.arch.title}"}
             elif role.kind == "dropped" or (self.request.drop_groups and name not in self.went):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +13,7 @@ from ..findings import Finding
 from ..graph.evidence import is_untold
 from ..graph.examine import Subject
 from ..graph.recognize import recognize
+from ..support.json_text import written
 from ..support.name_text import collapse, natural
 from ._base import count, rule
 
@@ -144,12 +144,12 @@ def architecture(s: Subject) -> Iterator[Finding]:
     elif declared is None and s.config is not None and s.values is not None and not _is_labelled(s) and not _told(s):
         for key, mark in arch.dialects[s.values.form].config.marks.items():
             if key != "model_type" and s.config.raw.get(key) != mark:  # original configurations seldom name their model
-                said = f"says {key} {json.dumps(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {json.dumps(mark)}"
+                said = f"says {key} {written(s.config.raw[key])}" if key in s.config.raw else f"does not say {key} {written(mark)}"
                 yield Finding(
                     "error", "architecture", key,
                     f"the tensors are those of {arch.title}, but {s.config_name} {said}, as every configuration of it does: "
                     "it belongs to another model, or the weights are one that lost what tells it from this",
-                    f"get the model whole, or set {key} to {json.dumps(mark)}",
+                    f"get the model whole, or set {key} to {written(mark)}",
                 )  # fmt: skip
     elif declared is not None and known is None and declared not in arch.names:
         learned = is_learned(declared)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..graph.packed_weights import PackedWeight
 from ..schema.templates import patterns_of, reduce_name
 from ..support.name_text import collapse
 from ..tensors import DTYPES
@@ -74,11 +76,13 @@ def packing_config(s: Subject) -> Iterator[Finding]:
 @rule("packing-siblings", "error", "Weights of one kind are packed alike")
 def packing_siblings(s: Subject) -> Iterator[Finding]:
     """A weight whose siblings in the other layers are packed is packed too, unless the configuration leaves its module alone: otherwise
-    its loader looks for parts that are not there.
+    its loader looks for parts that are not there. So is a part that a packing may lack (an order, a static scale of what flows in), where
+    all siblings but some have it.
     """
     weights, said = s.packings.weights, s.packings.said
     if not weights:
         return
+    yield from _parts_of_siblings(weights, one_kind=said is None or said.uniform)
     patterns = set(patterns_of(n for n, w in weights.items() if w.form.packing != "ggml"))
     alone = [
         n for n, t in s.checkpoint.tensors.items()
@@ -91,3 +95,54 @@ def packing_siblings(s: Subject) -> Iterator[Finding]:
         yield Finding(
             "error", "packing-siblings", alone[0], message, "name their modules in the configuration, if they are to stay as they are"
         )
+
+
+def _parts_of_siblings(weights: Mapping[str, PackedWeight], *, one_kind: bool) -> Iterator[Finding]:
+    """Parts that most weights of one kind have and some lack. What is of the weights themselves is there of all modules or of none, where
+    the configuration says the same of all."""
+    from ..packing import BESIDE, by_name
+
+    lacking: dict[str, list[str]] = {}
+    kinds: dict[tuple[str, str], list[PackedWeight]] = {}
+    for name, w in weights.items():
+        if w.form.packing != "ggml":
+            kinds.setdefault((w.form.packing, reduce_name(name)[0]), []).append(w)
+    for alike in kinds.values():
+        yield from _other_types(alike)
+    whole: dict[str, list[PackedWeight]] = {}
+    for (packing, _), alike in kinds.items():
+        whole.setdefault(packing, []).extend(alike)
+        for role in by_name(packing).OPTIONAL:
+            if role in BESIDE or not one_kind:
+                lacking |= _few_without(alike, role)
+    if one_kind:
+        for packing, alike in whole.items():
+            for role in by_name(packing).OPTIONAL:
+                if role not in BESIDE:
+                    lacking |= _few_without(alike, role)
+    for part, names in lacking.items():
+        message = f"{part} is there of the siblings, and not of {count(names, 'packed weight')}: {collapse(names, 3)}"
+        yield Finding("error", "packing-siblings", names[0], message, "the file is not whole: get or save it again")
+
+
+def _few_without(alike: Sequence[PackedWeight], role: str) -> dict[str, list[str]]:
+    """What a part is called, with the weights that lack it where most have it."""
+    having = [w for w in alike if role in w.parts]
+    without = [w.name for w in alike if role not in w.parts]
+    if not without or len(having) <= len(without):
+        return {}
+    module, stored = having[0].name.rpartition(".")[0], having[0].parts[role].name
+    return {stored.removeprefix(module + "."): without}
+
+
+def _other_types(alike: Sequence[PackedWeight]) -> Iterator[Finding]:
+    """Parts whose type is another than that of most siblings' in the other layers."""
+    for role in dict.fromkeys(r for w in alike for r in w.parts):
+        stored = [w.parts[role] for w in alike if role in w.parts]
+        usual = Counter(t.spec.dtype for t in stored).most_common(1)[0][0]
+        others = [t for t in stored if t.spec.dtype != usual]
+        if others and 2 * len(others) < len(stored):
+            types = ", ".join(dict.fromkeys(t.spec.dtype for t in others))
+            names = [t.name for t in others]
+            message = f"{count(names, 'part')} of packed weights {are(names)} {types} where the siblings' are {usual}: {collapse(names, 3)}"
+            yield Finding("error", "packing-siblings", names[0], message, "the bytes of one type read as another are other numbers")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from ..findings import Finding
 from ..graph.examine import Subject
 from ..schema import count_name
 from ..schema.layout import Axes
+from ..support.json_text import written
 from ..support.name_text import collapse
 from ._base import also, as_written, rule
 
@@ -124,9 +124,9 @@ def size(s: Subject) -> Iterator[Finding]:
         overruled = s.architecture.dialects[s.values.form].config.overruled.get(canonical)
         yield Finding(
             "warning" if overruled else "error", "size", where,
-            f"{s.config_name} says {key} {json.dumps(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
+            f"{s.config_name} says {key} {written(shown)}; the weights hold {f'{canonical} {have}' if have else f'no {canonical}'}"
             f"{f' ({where})' if canonical in origin else ''}{f': {overruled}' if overruled else ''}",
-            f"set {key} to {json.dumps(as_written(s, canonical, have))}",
+            f"set {key} to {written(as_written(s, canonical, have))}",
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .. import store
 from .._typing import TYPE_CHECKING
-from ..arch import names, variants
+from ..arch import names, variants_called
 from ..errors import CheckpointError, printable
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -180,9 +180,7 @@ def _named_variant(words: list[str]) -> tuple[str, dict[str, int]] | None:
     best: tuple[int, str, dict[str, int]] | None = None
     families = names()  # "gpt2" says the family, and no size of it
     said = f" {' '.join(words)} "
-    for name, sizes in variants().items():
-        if f" {name[:2].lower()}" not in said:  # most of hundreds
-            continue
+    for name, sizes in variants_called(words).items():
         parts = name.lower().translate(_TO_SPACE).split()
         if f" {' '.join(parts)} " in said and name not in families and (best is None or len(parts) > best[0]):
             best = (len(parts), name, dict(sizes))

@@ -277,11 +277,12 @@ def block(
     own: Any = None,
     entities: Any = None,
     further: Any = None,
+    crossing: Any = None,
 ) -> Any:
     """One layer: attention to itself or what mixes positions instead or beside it, attention to the encoder where it has a
     `cross_attention`, feed-forward or experts; each added to what came in. A layer of one part has that part's norm itself. `padding`,
     `positions`: [batch, position], for what mixes positions otherwise; `keys`: those of another layer, and its values; `own`: see
-    `own_input`."""
+    `own_input`; `crossing`: what is added to the scores of the `cross_attention`."""
     traits = spec.traits
     if node.has("gau"):
         x = x + node.drop(node.gau(x, mask, turned))
@@ -307,7 +308,7 @@ def block(
     elif attends:
         add("attention", "attention", lambda h: weighed(spec, "attention", attend, h))
     if node.has("cross_attention"):
-        add("cross_attention", "cross_attention", lambda h: node.cross_attention(h, memory, memory_mask))
+        add("cross_attention", "cross_attention", lambda h: node.cross_attention(h, memory, memory_mask, crossing))
     if node.has("moe") and node.moe.has("dense_norm"):
         add("ffn", "ffn", lambda h: node.moe.dense_norm(node.ffn(h)) + node.moe.post_norm(node.moe(node.moe.norm(x), x)))
     elif node.has("moe"):

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..arch import architectures, by_name, called, known
 from ..configuration.read import first_said, interpret, read_config
 from ..errors import FindingsError, UndecidedError, UnsupportedError, UsageError, one_of, with_extra
-from ..graph.account import require_read
+from ..graph.account import require_read, unexplained_keys
 from ..graph.canonical_arrays import Weights
 from ..graph.examine import Subject, examine
 from ..graph.sentence import sentence_of
@@ -91,7 +91,7 @@ def build_transformer_model(
         arch, values = _from_config(os.fspath(config_path), name)
         if resize_vocab is not None:
             more["vocab"] = resize_vocab
-        groups = _known(arch, heads, flags) | (parts(arch) if not stack else frozenset())
+        groups = _known(arch, heads, flags) | (parts(arch) if stack != "_encoder" else frozenset())
         spec, _ = _as_called(model, spec_of_config(arch, {**values, **(given or {}), **more}, groups), None)
         return finish(
             spec,
@@ -112,25 +112,26 @@ def build_transformer_model(
             raise UsageError(f"the weights are those of {what}" + (f", not of {model}" if model else ""), path=subject.checkpoint.path)
         refuse_errors(subject, init_missing)
         require_read(subject, "the model")
-        groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if not stack else frozenset())
+        _say_unread(unexplained_keys(subject))
+        groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if stack != "_encoder" else frozenset())
         spec, weights = _as_called(model, with_new(subject, groups, resize_vocab), Weights(subject))
         return finish(
             spec, weights, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
-            dtype=dtype,
-            full_mask=full_mask,
+            dtype=dtype, full_mask=full_mask,
         )  # fmt: skip
 
 
+def _say_unread(unknown: Collection[str]) -> None:
+    if unknown:
+        what = f"{len(unknown)} key{'s' * (len(unknown) > 1)} of the configuration that may change what the model computes"
+        warnings.warn(f"{what}: nothing here reads {', '.join(sorted(unknown))}", stacklevel=3)
+
+
 def _key(model: str | None) -> tuple[str | None, str]:
-    """(what an architecture is called, "_encoder" where only that stack is meant) of a key. UnsupportedError for a decoder alone."""
+    """(what an architecture is called, "_encoder" or "_decoder" where only that stack is meant) of a key."""
     if not model:
         return None, ""
     stack = next((s for s in STACKS if model.endswith(s) and known(model) is None), "")
-    if stack == "_decoder":
-        raise UnsupportedError(
-            f"{model} is the decoder alone, which is given what an encoder made of a text: it is not built by itself here",
-            hint=f"model={model.removesuffix(stack)!r} builds both; its output has both stacks' arrays",
-        )
     name = model.removesuffix(stack)
     return ALIASES.get(name, name), stack
 
@@ -159,7 +160,12 @@ def _as_called(model: str | None, spec: Spec, weights: Weights | None) -> tuple[
         from .unshared import unshared
 
         return unshared(spec, weights)
-    return (spec._replace(traits=spec.traits._replace(decoder="")), weights) if model and model.endswith("_encoder") else (spec, weights)
+    _, stack = _key(model)
+    if stack:
+        from .one_stack import one_stack
+
+        return one_stack(spec, weights, stack[1:])
+    return spec, weights
 
 
 def require(framework: str) -> None:
@@ -197,6 +203,8 @@ def _known(arch: Architecture, groups: Collection[str], flags: Collection[str]) 
         if not arch.traits:
             raise UndecidedError(f"it is not known here how {arch.title} runs", hint="ckptkit validate and convert need no model")
         of_kind = next((g for g, kind in stated.items() if kind == FLAGS[flag]), None)
+        if of_kind is None and FLAGS[flag] in {head(text).kind for text in _heads(arch).values()}:
+            continue  # a part of the model, whose head is always there (T5's)
         if of_kind is None:
             raise UsageError(f"{arch.title} has no head of the kind that {flag} asks for", hint=f"one of {', '.join(sorted(have))}")
         out.add(of_kind)
@@ -219,7 +227,8 @@ def _heads(arch: Architecture) -> Mapping[str, str]:
 def _from_config(path: str, name: str | None) -> tuple[Architecture, dict[str, object]]:
     raw = read_config(path)
     named = name or raw.declared
-    arches = _named(named) if named else sorted(architectures().values(), key=lambda a: a.rank)
+    theirs = called(name or "") if isinstance(raw.raw.get("model"), str) else []  # as bert4torch, whose settings these are, calls it
+    arches = theirs or _named(named) if named else sorted(architectures().values(), key=lambda a: a.rank)
     arch, d = max(((a, d) for a in arches for d in a.dialects.values()), key=lambda found: _said(raw.raw, found[1]))
     if not named and not _said(raw.raw, d):
         raise UsageError("no known model has such a configuration", path=path, hint="name the model")
@@ -262,9 +271,15 @@ def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None)
 
 
 def arrays_of(
-    spec: Spec, weights: Weights | None, *, initializer: str | None = None, seed: int = 0
+    spec: Spec,
+    weights: Weights | None,
+    *,
+    initializer: str | None = None,
+    seed: int = 0,
+    told: Callable[[int], object] | None = None,
 ) -> tuple[Spec, dict[str, NDArray[np.generic]], tuple[str, ...]]:
-    """(the spec with the ties that hold, an array for every parameter that is no tie, the names of the new ones)."""
+    """(the spec with the ties that hold, an array for every parameter that is no tie, the names of the new ones). `told` hears of each how
+    many numbers it has."""
     import numpy as np
 
     ties = dict(spec.ties) if weights is None else tied_here(weights, spec)
@@ -275,6 +290,8 @@ def arrays_of(
     for name, shape, leaf in spec.params():
         if name in ties:
             continue
+        if told is not None:
+            told(math.prod(shape))
         if weights is None or name not in weights:
             arrays[name] = _drawn(spec, name, shape, leaf, initializer, seed, range(shape[0] if shape else 1))
             new.append(name)

@@ -18,6 +18,7 @@ from . import positions as computed
 from .convolution import convolved
 from .gated_unit import gated_unit
 from .indexer import indexed
+from .one_stack import encoded
 from .rotary import table
 from .side import side
 from .spec import Spec
@@ -56,7 +57,7 @@ def visible(
     elif application == "unilm":
         rule = masks.sequence_to_sequence(ops.zeros_like(ids) if segments is None else segments, ops=ops)
     if seen is None and rule is None:
-        seen = ops.expand_dims(ids == ids, 1)
+        seen = ops.expand_dims(ids == ids if len(ids.shape) == 2 else ids[:, :, 0] == ids[:, :, 0], 1)  # of hidden states, too
     elif rule is not None:
         seen = rule if seen is None else ops.logical_and(seen, rule)
     return ops.expand_dims(seen, 1)
@@ -80,8 +81,8 @@ def distances(ops: Any, spec: Spec, node: Any, ids: Any) -> Any:
     return node(ops.arange(spec.sizes["distances"]))
 
 
-def bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
-    return computed.position_bias(ops, spec, node, ops.shape(ids)[1], both=both)
+def bias(ops: Any, spec: Spec, node: Any, ids: Any, across: Any = None, *, both: bool) -> Any:
+    return computed.position_bias(ops, spec, node, ops.shape(ids)[1], both=both, keys=None if across is None else ops.shape(across)[1])
 
 
 def linear_bias(ops: Any, spec: Spec, node: Any, ids: Any, both: bool) -> Any:
@@ -210,8 +211,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
         counted = () if segments is None else (segments,)
     stack = "encoder" if traits.encoder else "decoder"
     kind = "lm" if application == "encoder" and traits.mask == "causal" else application
-    out["embeddings"] = embedded
-    every = mask
+    out["embeddings"], every = embedded, mask
     joined = inputs.get("entity_ids") is not None and kind == "encoder" and spec.has("entity_embeddings")
     if joined:
         added = (inputs["entity_ids"], inputs.get("entity_position_ids"), inputs.get("entity_token_type_ids"))
@@ -248,7 +248,7 @@ def flow(run: Run, spec: Spec, inputs: Mapping[str, Any], application: str = "en
     elif traits.memory:
         x = recall.states(run, spec, kind, (ids, x), inputs, out)
     else:
-        x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out)
+        x = _stack(run, spec, stack, ids, (x, seen, turned, counted, mixing, own), out, encoded(run, spec, inputs))
     if joined:
         both = {name: a for name, a in out.items() if name.startswith(f"{stack}.")} | {"entities": x}
         out |= {name if name == "entities" else f"entities.{name}": run("entities", "", a, ids) for name, a in both.items()}
@@ -327,19 +327,18 @@ def _stack(
     ids: Any,
     given: tuple[Any, Mapping[int, Any], Mapping[str, Any], tuple[Any, ...], Mapping[str, Any], Any],
     out: dict[str, Any],
-    encoded: tuple[Any, Any] = (None, None),
+    memory: tuple[Any, Any] = (None, None),
 ) -> Any:
     """One stack. `given` is what goes in, what each position of it sees by the window of a layer, how it is turned by the kind of a layer,
 
     the mask by which positions are counted, what mixers ask besides (which positions are padded, their numbers), and every layer's own
-    embedding; `encoded` the encoder's output and what is seen of it, for a decoder.
+    embedding; `memory` the encoder's output and what is seen of it, for a decoder.
     """
     x, seen, turned, counted, mixing, own = given
     out[f"{stack}.input"] = x
     positions = spec.traits.positions
     far = run("relative", "", ids, x) if positions == "relative" else None
-    if positions == "xl":
-        far = run("xl", "", ids, x, *counted)
+    far = run("xl", "", ids, x, *counted) if positions == "xl" else far
     if spec.has(f"{stack}.distances"):
         far = run("distances", f"{stack}.distances", ids)
         far = run("norm", f"{stack}.distances_norm", far) if spec.has(f"{stack}.distances_norm") else far
@@ -350,6 +349,8 @@ def _stack(
     added = mixing.get("added", added)
     if spec.traits.alibi:
         added = run("distance_bias", "", ids, x, *counted)
+    crosses = memory[0] is not None and spec.traits.cross_distances
+    crossing = run("bias", f"{stack}.position_bias", ids, memory[0], both=False) if crosses else None
     chosen = None
     lent: dict[int, Any] = {}
     lends = {int(str(layer["keys"])) for layer in spec.traits.layers if "keys" in layer}
@@ -370,8 +371,8 @@ def _stack(
         options |= {n: mixing[n] for n in ("entities", "further") if n in mixing and not second}
         options |= {"keys": lent[at["keys"]]} if "keys" in at else {}
         options |= {"ids": ids} if spec.has(f"{path}.moe.table") else {}
-        options |= {"own": own} if own is not None and not second else {}
-        given_too = (sees, added, far, *encoded, *more) if attends(spec, path) else ()
+        options |= {"own": own} if own is not None and not second else {"crossing": crossing} if crossing is not None else {}
+        given_too = (sees, added, far, *memory, *more) if attends(spec, path) else ()
         x = run("block", path, x, *given_too, **options)
         if i == 0 and spec.has(f"{stack}.conv"):
             x = run("conv", f"{stack}.conv", x, before, *counted)

@@ -17,6 +17,7 @@ import keras
 from ..errors import UnsupportedError
 from .blocks import LOWEST
 from .flow import GIVEN, ROLE_OF_NAME, ROLES, flow, heads_of
+from .one_stack import fed
 from .spec import Leaf, Spec, from_json, to_json
 
 if TYPE_CHECKING:
@@ -304,6 +305,9 @@ def build(spec: Spec, arrays: Mapping[str, NDArray[np.generic]], *, application:
     inputs["attention_mask"] = keras.Input((None, None) if full_mask else (None,), dtype="int32", name="attention_mask", optional=True)
     if spec.traits.encoder and spec.traits.decoder and spec.has("decoder"):
         inputs["decoder_input_ids"] = keras.Input((None,), dtype="int32", name="decoder_input_ids")
+    if fed(spec):
+        inputs["encoder_hidden_states"] = keras.Input((None, spec.sizes["hidden"]), dtype="float32", name="encoder_hidden_states")
+        inputs["encoder_attention_mask"] = keras.Input((None,), dtype="int32", name="encoder_attention_mask", optional=True)
     if spec.has("entity_embeddings"):
         for name in ("entity_ids", "entity_attention_mask", "entity_token_type_ids", "entity_position_ids"):
             inputs[name] = keras.Input((None, None) if "position" in name else (None,), dtype="int32", name=name, optional=True)
@@ -322,7 +326,8 @@ def trace(model: keras.Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Every array on the way, as numpy, for inputs as `build` has them; an attention mask may be [batch, query, key]. Without entities
     there is none of theirs."""
     given = {name: inputs.get(name) for name in (t.name for t in model.inputs)}
-    tensors = {k: keras.ops.convert_to_tensor(v, "float32" if k == "mems" else "int32") for k, v in given.items() if v is not None}
+    states = ("mems", "encoder_hidden_states")
+    tensors = {k: keras.ops.convert_to_tensor(v, "float32" if k in states else "int32") for k, v in given.items() if v is not None}
     out = model.__dict__["traced"]({**given, **tensors})
     spec = model.__dict__["spec"]
     unasked: set[str] = set()

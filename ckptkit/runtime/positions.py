@@ -55,10 +55,11 @@ def buckets(ops: Any, distance: Any, *, both: bool, count: int, farthest: int) -
     return base + ops.where(distance < exact, ops.cast(distance, "int32"), far)
 
 
-def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, transposed: bool = False) -> Any:
-    """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads], or UniLM's linear [heads, buckets]."""
+def position_bias(ops: Any, spec: Spec, node: Any, length: Any, *, both: bool, keys: Any = None, transposed: bool = False) -> Any:
+    """T5's bias of a stack, [1, heads, query, key], from its table [buckets, heads], or UniLM's linear [heads, buckets]. `keys`: how many,
+    where there are not `length`."""
     at = ops.arange(length)
-    distance = ops.expand_dims(at, 0) - ops.expand_dims(at, 1)
+    distance = ops.expand_dims(at if keys is None else ops.arange(keys), 0) - ops.expand_dims(at, 1)
     where = buckets(ops, distance, both=both, count=int(str(spec.traits.bucket_count)) or spec.sizes["buckets"],
         farthest=int(str(spec.traits.bucket_distance)))  # fmt: skip
     found = ops.take(ops.transpose(node.weight, (1, 0)), where, axis=0) if transposed else node(where)

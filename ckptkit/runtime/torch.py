@@ -297,7 +297,7 @@ def _same(x: Tensor) -> Tensor:
 class Further(TypedDict, total=False):
     """What some models are given besides. Of entities that are read beside words: [batch, entity], of their positions [batch, entity,
     place]; of positions that all see and that see all: [batch, position]; what every layer was given before: [batch, layer, place,
-    hidden]."""
+    hidden]; of a decoder by itself, what an encoder made of a text [batch, place, hidden] and what is seen of it."""
 
     global_attention_mask: Tensor
 
@@ -307,6 +307,9 @@ class Further(TypedDict, total=False):
     entity_position_ids: Tensor
 
     mems: Tensor
+
+    encoder_hidden_states: Tensor
+    encoder_attention_mask: Tensor
 
 
 class TransformerModel(nn.Module):

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..containers import Checkpoint
-from ..errors import CorruptError
+from ..errors import CorruptError, printable
 from ..findings import Finding
 from ..limits import using
 from ..support.arrays import numpy_dtype
 from ..support.files import LINE, checksum, in_line, memory
 from ..support.kernels import kernels
+from ..support.name_text import collapse
 from ..support.progress import Watch
 from ..support.threads import on_threads
-from ..tensors import DTYPES, Check, StoredTensor
+from ..tensors import DTYPES, Check, Extent, StoredTensor
 from . import jobs as planned
 from .chunks import chunks
 from .figures import Statistics
@@ -250,7 +251,7 @@ class _Pass:
                 have = _fill(blob, piece, at)
                 if have < len(piece):
                     if job.check is not None:
-                        return damaged(job.check, None)
+                        return damaged(job.check, None, self.checkpoint.tensors.values())
                     raise CorruptError(f"ends at byte {at + have:,}, {end - at - have:,} short", path=extent.path)
                 if step is not None:
                     crc = step(piece, crc)
@@ -270,7 +271,8 @@ class _Pass:
                 self.watch(len(piece))
             if figures is not None and tensor is not None and figures.count == self._expected[tensor.name]:
                 took.complete[tensor.name] = took.running.pop(tensor.name).result()
-        return damaged(job.check, crc) if job.check is not None and crc != job.check.expected else None
+        wrong = job.check is not None and crc != job.check.expected
+        return damaged(job.check, crc, self.checkpoint.tensors.values()) if job.check is not None and wrong else None
 
     def _takers(self, tensor: StoredTensor | None, took: _Taken) -> tuple[_Tally | None, Running | None, Hash | None]:
         """What takes in a tensor's pieces in a job."""
@@ -326,12 +328,24 @@ def _fill(blob: Blob, piece: memoryview, at: int) -> int:
     return have
 
 
-def damaged(check: Check, got: int | None) -> Finding:
-    """The finding of a checksum that does not hold; `got` is None where the file ends before its bytes do."""
+def damaged(check: Check, got: int | None, tensors: Iterable[StoredTensor] = ()) -> Finding:
+    """The finding of a checksum that does not hold, with those of the tensors that lie in what it is of; `got` is None where the file ends
+    before its bytes do."""
     where = check.extents[0] if check.extents else None
     place = f" (bytes {where.offset} to {where.offset + where.length} of {os.path.basename(where.path)})" if where else ""
     said = "ends too early" if got is None else f"{check.kind} is {got:08x}, the file says {check.expected:08x}"
-    return Finding("error", "checksum", check.where, f"damaged: {said}{place}", "download or copy it again")
+    hit = [t.name for t in tensors if t.name != check.where and any(_meet(e, x) for e in _places(t) for x in check.extents)]
+    whose = f": {collapse(hit, 3)}" if hit else ""
+    return Finding("error", "checksum", check.where, printable(f"damaged: {said}{place}{whose}", 1000), "download or copy it again")
+
+
+def _places(t: StoredTensor) -> Iterable[Extent]:
+    """What a tensor has of files, in pieces not run by run."""
+    return [b.extent for b in t.boxes] or t.extents
+
+
+def _meet(a: Extent, b: Extent) -> bool:
+    return a.path == b.path and a.offset < b.offset + b.length and b.offset < a.offset + a.length
 
 
 def _take(tally: _Tally, piece: memoryview, dtype: str, start: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .architecture import Architecture
-from .layout import LayoutError, terms
+from .layout import LayoutError
 from .table import Row, Table
 from .templates import placeholders
 
@@ -50,8 +50,6 @@ def check(arch: Architecture) -> None:
                 raise LayoutError(f"{where}: {row.names[0]!r} joins every {row.layout.holder}, and is named by it")
             if (len(row.parts) > 1) != row.layout.joins:
                 raise LayoutError(f"{where}: {row.names[0]!r} joins {len(row.parts)} parts: a star is missing or too many")
-            for dim in range(len(row.layout.dims)):
-                terms(row.layout, [arch.params[p].layout for p in row.parts], dim)
         for p in (*dialect.adjust, *dialect.unties):
             if p not in held:
                 raise LayoutError(f"{where}: no row holds {p!r}, which is said to be stored otherwise")

@@ -307,6 +307,7 @@ class Dialect(NamedTuple):
     alias: str = ""  # the name that --to knows it by besides its own: dialects of several parts, or of several containers, share one
     adjust: Mapping[str, Adjust] = {}  # canonical parameter -> how its value follows from the stored one, where they differ
     unties: frozenset[str] = frozenset()  # tied parameters that it stores all the same: each gets a copy
+    unties_where: str = ""  # the switch that must be on for that ("gated": T5 1.1 alone)
     computes: str = ""  # what its library computes otherwise than all others do, in words: the same weights are another function there
     besides: Besides = Besides()
     files: Files = Files()

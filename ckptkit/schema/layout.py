@@ -211,10 +211,13 @@ def stored_shape(layout: Layout, parts: Sequence[Layout], sizes: Sizes) -> tuple
     )
 
 
-def terms(layout: Layout, parts: Sequence[Layout], dim: int) -> list[Axes]:
-    """Dimension `dim` as a sum of products of axes, one for each part that is joined there."""
-    own = [_own(layout, p)[dim] for p in parts]
-    return own if len(parts) > 1 and dim == layout.join[0] else [max(own, key=len)]
+def terms(layout: Layout, parts: Sequence[Layout]) -> list[list[Axes]]:
+    """Each dimension as a sum of products of axes, one for each part that is joined there."""
+    own = [_own(layout, p) for p in parts]
+    if len(own) == 1:
+        return [[dim] for dim in own[0]]
+    join = layout.join[0]
+    return [[*dim] if i == join else [max(dim, key=len)] for i, dim in enumerate(zip(*own, strict=True))]
 
 
 class Region(NamedTuple):

@@ -68,6 +68,7 @@ class Traits(NamedTuple):
     conv_activation: object = "tanh"
     distance: object = 64  # relative: clipped there
     bucket_distance: object = 128  # bucketed: the farthest bucket begins there
+    cross_distances: object = False  # bucketed: a decoder adds its table's to the scores of what it sees of the encoder, too
     bucket_count: object = 0  # how many buckets there are, where not as many as the table has rows
     pad: object = 0  # the padding index that `counted` positions begin after
     eos: object = 1  # the token that ends a sequence, at whose last place an `ended` head stands
@@ -189,6 +190,7 @@ class Traits(NamedTuple):
 RESOLVED: dict[str, object] = {
     "norm_eps": None, "activation": None, "scaled": True, "scaled_by_layer": False, "dropout": 0.0, "attention_dropout": 0.0, "pad": 1,
     "distance": 64, "bucket_distance": 128, "eos": 1, "head_scaled": "tied",
+    "cross_distances": False,
 }  # fmt: skip
 # what the configuration may switch off (null), or leave out where no form of the architecture has a value for it
 OPTIONS: dict[str, object] = {

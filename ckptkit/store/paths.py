@@ -2,7 +2,7 @@
 
 Policy: a path goes to the operating system at once, through descriptors that are read with `pread`; `Tree`s and their library are
 imported for an address only. Whether a text is an address is decided by how it begins (`support.urls`), never by what is there.
-What a listing says of an address is kept for a few seconds (`FRESH` in `remote`), so that one command lists a folder once.
+What a listing says of an address is kept for a few seconds (`recent`), so that one command lists a folder once.
 """
 
 from __future__ import annotations

@@ -8,10 +8,8 @@ installed. Not to be used in a process forked from one that has: the library's t
 
 from __future__ import annotations
 
-import os
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -22,6 +20,8 @@ from ..errors import CheckpointError, CorruptError, NotFoundError, UnknownFormat
 from . import header_cache
 from .interface import ABSENT, FOLDER, Entry
 from .pieces import Kept
+from .reaching import is_r2, library, options
+from .recent import Recent
 from .remote_blob import MOST, Ahead, RemoteBlob
 from .said import ExistsError, refused, refused_code, replaced, unconditional
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from .interface import Sink
 
 Uploads = list[tuple[str, dict[str, str]]]
-FRESH = 5.0  # seconds for which a listing counts
 AT_ONCE = 32  # requests
+STREAM = 1 << 17  # bytes of an answer that are taken together
 GAP = 1 << 14  # bytes between two pieces of an object from which on they are two requests
 
 # what is asked for in a folder that may not be listed
@@ -39,8 +39,6 @@ USUAL = (
     "adapter_config.json", "adapter_model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "vocab.txt",
 )  # fmt: skip
-
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "HF_ENDPOINT")
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
@@ -53,41 +51,6 @@ def pool() -> ThreadPoolExecutor:
         if _pool is None:
             _pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ckptkit-store")
         return _pool
-
-
-def options(root: str) -> dict[str, Any]:
-    """How a store's library is to reach it: patience, and plain http where the endpoint says so itself."""
-    ends = [os.environ.get(n, "") for n in _ENDPOINTS]
-    plain = root.startswith("http://") or any(e.startswith("http://") for e in ends)
-    client = {"timeout": timedelta(minutes=10), "connect_timeout": timedelta(seconds=10), "allow_http": plain}
-    return {"client_options": client, "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=120)}}
-
-
-def _library(root: str) -> Any:
-    """The library's store for a bucket or a server."""
-    from obstore import store
-
-    words = options(root)
-    if not root.startswith("s3://"):
-        return store.from_url(root, **words)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3")
-    if endpoint:
-        words["endpoint"] = endpoint
-    env = os.environ
-    if not any(env.get(n) for n in ("AWS_REGION", "AWS_DEFAULT_REGION")):
-        words["region"] = "us-east-1"
-    told = any(env.get(n) for n in (
-        "AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    ))  # fmt: skip
-    if not told and (env.get("AWS_PROFILE") or os.path.exists(os.path.expanduser("~/.aws/credentials"))):
-        try:
-            from obstore.auth.boto3 import Boto3CredentialProvider
-
-            words["credential_provider"] = Boto3CredentialProvider()
-        except ImportError:
-            pass  # the library's own ways are tried, and say what they miss
-    return store.from_url(root, **words)
 
 
 class Pin:
@@ -109,13 +72,14 @@ class RemoteTree:
         self.scheme = root.partition("://")[0]
         self.lists = True  # whether what there is may be asked for folder by folder
         self.kept = Kept(partial(header_cache.load, root))
-        self._listed: dict[str, tuple[float, dict[str, Entry]]] = {}
-        self._found: dict[str, tuple[float, Entry | None]] = {}
+        self._listed = Recent(self._list)
+        self._found = Recent(self._head)
         self._local = threading.local()
         self._pins: dict[str, WeakSet[Pin]] = {}
         self._conditions = False  # whether it is known that the store holds conditions
         self._signs: bool | None = None  # whether it signs addresses for parts
         self.least_part = 1 if self.scheme == "az" else 5 << 20
+        self.equal_parts = self.scheme == "s3" and is_r2()
         try:
             self.store = self._open()
         except CheckpointError:
@@ -124,7 +88,7 @@ class RemoteTree:
             raise refused(e, root) from None
 
     def _open(self) -> Any:
-        return _library(self.root)
+        return library(self.root, options(self.root))
 
     @property
     def stale(self) -> bool:
@@ -143,12 +107,7 @@ class RemoteTree:
 
     def list(self, folder: str = "") -> dict[str, Entry]:
         """What a folder holds, by the last piece of its name."""
-        kept = self._listed.get(folder)
-        if kept is not None and time.monotonic() - kept[0] < FRESH:
-            return kept[1]
-        found = self._list(folder)
-        self._listed[folder] = time.monotonic(), found
-        return found
+        return self._listed.get(folder)
 
     def fresh(self) -> None:
         """Ask anew what there is: somebody else may have written."""
@@ -157,8 +116,7 @@ class RemoteTree:
 
     def known(self, folder: str) -> dict[str, Entry] | None:
         """The kept listing of a folder; None where none is kept, or none can be complete."""
-        kept = self._listed.get(folder) if self.lists else None
-        return kept[1] if kept is not None and time.monotonic() - kept[0] < FRESH else None
+        return self._listed.known(folder) if self.lists else None
 
     def usual(self, folder: str) -> dict[str, Entry]:
         """The usual names of checkpoints that are in a folder."""
@@ -198,12 +156,7 @@ class RemoteTree:
                 if "may not be read" not in e.message:
                     raise
                 self.lists = False  # it may be that objects can be read, and only the listing is refused
-        kept = self._found.get(name)
-        if kept is not None and time.monotonic() - kept[0] < FRESH:
-            return kept[1]
-        found = self._head(name)
-        self._found[name] = time.monotonic(), found
-        return found
+        return self._found.get(name)
 
     def _head(self, name: str) -> Entry | None:
         import obstore
@@ -218,9 +171,10 @@ class RemoteTree:
         return Entry(m["size"], _tag(m))
 
     def changed(self, name: str) -> None:
-        """Take note of what was written, so that the next question need not ask."""
-        self._listed.pop(name.rpartition("/")[0], None)
-        self._found.pop(name, None)
+        """What was written is asked for anew, and so are the folders that it is in: they may be there only now, or no longer."""
+        self._found.changed([name])
+        pieces = name.split("/")
+        self._listed.changed(["/".join(pieces[:k]) for k in range(len(pieces))])
 
     # --- reading
 
@@ -247,6 +201,22 @@ class RemoteTree:
 
     def fetch_view(self, name: str, entry: Entry, at: int, n: int) -> memoryview:
         """As `fetch`, without a copy of them."""
+        return self._fetched(name, entry, at, n, lambda got: memoryview(cast("Any", got.bytes())))
+
+    def fetch_into(self, name: str, entry: Entry, at: int, into: memoryview) -> None:
+        """As `fetch`, into memory, as they come: little of them is anywhere else at a time."""
+
+        def fill(got: Any) -> memoryview:
+            done = 0
+            for some in got.stream(min_chunk_size=STREAM):
+                data = memoryview(some)[: len(into) - done]
+                into[done : done + len(data)] = data
+                done += len(data)
+            return into[:done]
+
+        self._fetched(name, entry, at, len(into), fill)
+
+    def _fetched(self, name: str, entry: Entry, at: int, n: int, taken: Callable[[Any], memoryview]) -> memoryview:
         import obstore
 
         words: dict[str, Any] = {"range": (at, at + n)}
@@ -257,7 +227,7 @@ class RemoteTree:
             meta = got.meta
             if not self.same(entry, meta):
                 raise replaced(self.label(name))
-            data = memoryview(cast("Any", got.bytes()))
+            data = taken(got)
         except CheckpointError:
             raise
         except Exception as e:

@@ -8,7 +8,6 @@ is ignored. UTF-16 and UTF-32, which Windows tools write, are read when a mark s
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from .._typing import Any, Literal, NoReturn, overload
 from ..errors import PIPE, UNREADABLE, CheckpointError, CorruptError, NotFoundError, printable
 from ..limits import LIMITS, Limits
+from .json_text import parse
 
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -85,12 +85,14 @@ def loads(
     keys = _check_text(raw, what, path, limits)
     repeated: dict[str, None] = {}
     try:
-        value = json.loads(
-            raw.decode(), parse_float=make_float, parse_constant=no_constant, object_pairs_hook=make_object if each is not None else None
-        )
+        value = parse(raw.decode(), make_object if each is not None else None, make_float, no_constant)
         if each is None and _fewer_keys(value, keys):  # some were lost: find out which, at a third more time
-            value = json.loads(raw.decode(), parse_float=make_float, object_pairs_hook=make_object)
-    except json.JSONDecodeError as e:
+            value = parse(raw.decode(), make_object, make_float, no_constant)
+    except ValueError as e:
+        from json import JSONDecodeError
+
+        if not isinstance(e, JSONDecodeError):
+            raise
         empty = "is empty, not JSON" if not raw.strip() else None
         refuse(empty or f"is not valid JSON: {e.msg.removesuffix(' at')} at line {e.lineno} column {e.colno}")
     except RecursionError:

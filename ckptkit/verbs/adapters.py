@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ..containers import Checkpoint
 from ..errors import UsageError
 from ..findings import Finding
 from ..graph.adapters import is_adapter
@@ -31,14 +32,15 @@ def held_against(
     with examine(base) as over:
         fitted = fit(adapter, over)
         findings = [*subject.checkpoint.findings, *adapter_findings(adapter), *base_findings(adapter, fitted, over)]
-    return [*findings, *_values(subject, adapter, progress)] if integrity else findings
+    return [*findings, *adapter_values(subject.checkpoint, adapter, progress)] if integrity else findings
 
 
-def _values(subject: Subject, adapter: Adapter, progress: Callable[[int, int], object] | None) -> Iterator[Finding]:
+def adapter_values(
+    checkpoint: Checkpoint, adapter: Adapter, progress: Callable[[int, int], object] | None = None
+) -> Iterator[Finding]:  # fmt: skip
     """What the numbers of an adapter are: not numbers, or none that were trained."""
-    tensors = subject.checkpoint.tensors
     phase(progress, "reading the adapter")
-    scan = survey(subject.checkpoint, list(tensors), Asked(progress=progress))
+    scan = survey(checkpoint, list(checkpoint.tensors), Asked(progress=progress))
     yield from scan.damaged
     for name, v in scan.values.items():
         if v.nan or v.inf:

@@ -70,7 +70,7 @@ class Diff(NamedTuple):
     """The outcome of `diff`. `config` are canonical values and keys that differ, `metadata` what lies beside the weights, `classes`
     those of
     tensors that have one of their own: key -> (a's, b's). `left_out` says in words what was not compared and could make it another model,
-    `notes` what was not compared since it is another model in the same file."""
+    `notes` what was not compared since it is another model in the same file, or an optimizer's state."""
 
     a: Subject
     b: Subject
@@ -170,7 +170,15 @@ def diff_of(
     changes = (*(done[n] for n in names), *_modules(a, b, tolerance))
     beside = metadata_of(a, b) if metadata else {}
     left_out, notes = not_compared(a, b)
+    notes = (*notes, *_states(a, b))
     return Diff(a, b, changes, config_of(a, b), beside, model_of(a, b), any(tolerance), classes_of(a, b, left, right), left_out, notes)
+
+
+def _states(a: Subject, b: Subject) -> Iterator[str]:
+    """That an optimizer's state, where both have one, is not compared."""
+    x, y = (sum(r.kind == "optimizer" for r in s.graph.roles.values()) for s in (a, b))
+    if x and y:
+        yield f"the state of the optimizer, {x:,} tensors of A and {y:,} of B"
 
 
 def _modules(a: Subject, b: Subject, tolerance: Tolerance) -> Iterator[Change]:

@@ -143,7 +143,7 @@ class RankShare(NamedTuple):
 
 
 def by_rank(checkpoint: Checkpoint) -> tuple[RankShare, ...]:
-    """The ranks in the order of their files; none where the format keeps tensors whole."""
+    """The ranks in their order; none where the format keeps tensors whole."""
     if not checkpoint.ranks:
         return ()
     sums = {name: [0, 0] for name in checkpoint.ranks.values()}
@@ -152,4 +152,4 @@ def by_rank(checkpoint: Checkpoint) -> tuple[RankShare, ...]:
             if (name := checkpoint.ranks.get(e.path)) is not None:
                 sums[name][0] += 1
                 sums[name][1] += e.length
-    return tuple(RankShare(name, n, size) for name, (n, size) in sums.items())
+    return tuple(RankShare(name, *sums[name]) for name in sorted(sums, key=natural))

@@ -27,6 +27,7 @@ from ..rules.adapters import adapter_findings, base_findings
 from ..rules.run import run_rules
 from ..support.collector import paused
 from ..support.sizes import parse_size
+from .adapters import adapter_values
 from .convert import Conversion, cast_pairs
 
 if TYPE_CHECKING:
@@ -123,12 +124,14 @@ def merge(
 def _laid_over(subject: Subject, path: str | None, alpha: float | None) -> tuple[Subject, Overlay, list[Finding]]:
     """(the base, the adapter over it, what there is to say). FindingsError where they do not fit."""
     found: Adapter
+    bad: list[Finding] = []
     if path is None:
         said = _with_alpha(config_of(subject.checkpoint), alpha)
         subject, found = take_apart(subject, said)
     else:
         with open_checkpoint(path) as checkpoint:
             found = read_adapter(checkpoint, _with_alpha(config_of(checkpoint), alpha))
+            bad = [f for f in adapter_values(checkpoint, found) if f.severity == "error"]
     where = path or subject.checkpoint.path
     if found.refused:
         raise UnsupportedError(f"the adapter cannot be merged here: {found.refused}", path=where, hint="merge it with PEFT")
@@ -139,7 +142,7 @@ def _laid_over(subject: Subject, path: str | None, alpha: float | None) -> tuple
         hint = "adapter_config.json beside it, or --alpha N"
         raise UsageError("nothing says lora_alpha, by which the change is multiplied", path=where, hint=hint)
     fitted = fit(found, subject)
-    findings = [*adapter_findings(found), *base_findings(found, fitted, subject)]
+    findings = [*adapter_findings(found), *base_findings(found, fitted, subject), *bad]
     errors = [f for f in findings if f.severity == "error"]
     if errors:
         raise FindingsError(

@@ -88,8 +88,8 @@ def verify(
     instead of the exact comparison. `probes`: how many made inputs, or an .npz file of them. `casts`: single tensors of `b`
     may have been rounded to their dtype. `without`: heads to leave out of account. `reading`, or its fields as keywords (config, container,
     architecture, dialect, scope, part, given, drop), overrule what would be found of `a`; `reading_b` of `b` (if it is not said: the same
-    architecture, part and given values, with the configuration `config_b`). `progress` is called with the bytes compared and those that
-    there are.
+    architecture, part and given values, with the configuration `config_b`). `progress` is called with (bytes done, bytes in all) of
+    each phase: comparing, then building and running.
     Raises CheckpointError where one cannot be read or does not fit its configuration.
     """
     if level is not None and level not in LEVELS:
@@ -120,7 +120,7 @@ def verify(
         grave, beside = _left_out(pair)
         if level in (None, "behaviour"):
             phase(progress, "building and running both models")
-            ran, more = _behaviour(pair, values, probes, against, engines)
+            ran, more = _behaviour(pair, values, probes, against, engines, progress)
             ran = [_beside(lv) if grave else lv for lv in ran]
             levels += ran
             notes += more
@@ -188,7 +188,9 @@ def _open(path: str | os.PathLike[str], reading: Reading) -> Subject:
         return examine(path, reading._replace(part=None))
 
 
-def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None, engines: Sequence[str]) -> tuple[list[Level], list[str]]:
+def _behaviour(
+    pair: Pair, values: Level, probes: str | int, against: str | None, engines: Sequence[str], progress: Callable[[int, int], object] | None
+) -> tuple[list[Level], list[str]]:
     """The level of behaviour, and that of the library asked for. What stands in the way makes it undecided, with the reason."""
     if not pair.known:
         return [], ["the architecture is unknown: its behaviour cannot be compared"]
@@ -208,7 +210,7 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
         if wrong:
             raise UndecidedError(f"not run, since a library would make another model of this: {'; '.join(wrong)}")
         said = [*unlike_keys(pair.one, pair.two), *unlike_functions(pair.one, pair.two)]
-        out.append(_of_keys(compare_behaviour(pair, values, probes, engines), said))
+        out.append(_of_keys(compare_behaviour(pair, values, probes, engines, progress), said))
     except UndecidedError as e:
         out.append(Level("behaviour", "undecided", str(e)))
     except CheckpointError as e:
@@ -217,7 +219,7 @@ def _behaviour(pair: Pair, values: Level, probes: str | int, against: str | None
         out.append(Level("behaviour", "undecided", str(e)))
     if against is not None:
         try:
-            out.append(compare_library(pair, probes, against))
+            out.append(compare_library(pair, probes, against, progress))
         except (UndecidedError, LoadError) as e:
             out.append(Level(f"against {against}", "undecided", str(e)))
     return out, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import pty
 import shutil
@@ -124,3 +125,28 @@ def test_what_is_told_ends_with_all_bytes(where: str, tmp_path: Path) -> None:
         last = {total: done for done, total in told}  # of each phase
         assert told and all(0 < done <= total for done, total in told)
         assert all(total == done for total, done in last.items())
+
+
+@pytest.mark.parametrize(("case", "engines"), [("hf_t5", ["torch"]), ("hf_bert", ["torch", "keras"])])
+def test_models_that_are_built_and_run_say_how_far_they_are(case: str, engines: list[str]) -> None:
+    from safetensors import safe_open
+
+    seen: dict[str, list[tuple[int, int]]] = {}
+
+    class Told:
+        what = ""
+
+        def phase(self, what: str) -> None:
+            self.what = what
+
+        def __call__(self, done: int, total: int) -> None:
+            seen.setdefault(self.what, []).append((done, total))
+
+    folder = FIXTURES / "golden" / case / "safetensors"
+    assert ckptkit.verify(folder, folder, engines=engines, progress=Told()).verdict == "same"
+    told = seen["building and running both models"]
+    with safe_open(folder / "model.safetensors", "numpy") as f:
+        numbers = sum(math.prod(f.get_slice(n).get_shape()) for n in f.keys() if "position_ids" not in n)  # noqa: SIM118
+    dones, totals = [d for d, _ in told], {t for _, t in told}
+    assert totals == {2 * 2 * 4 * numbers}  # the parameters of two sides, in float32, are read once and run once
+    assert dones == sorted(dones) and len(set(dones)) > 20 and 0.95 * max(totals) <= dones[-1] <= max(totals)

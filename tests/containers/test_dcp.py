@@ -46,7 +46,7 @@ def test_a_mesh_of_four_is_the_model_bit_for_bit_with_its_optimizer_apart() -> N
         assert ckpt.extras["train_state.step"] == 1 and ckpt.extras["optim.param_groups.0.betas"] == (0.9, 0.999)
         model = {n: a for n, a in arrays(ckpt).items() if n not in ckpt.beside}
         optimizer = {n: a for n, a in arrays(ckpt).items() if n in ckpt.beside}
-        assert not list(ckpt.audit())
+        assert [f.rule for f in ckpt.audit()] == ["ranks"]  # torch spread the steps over two of the ranks
     lm_head = model.pop("lm_head.weight")
     assert sorted(model) == sorted(truth.keys() - {"lm_head.weight"})
     for name, a in truth.items():
@@ -177,7 +177,7 @@ def test_a_file_of_another_step_is_told_by_the_step_that_it_counts(tmp_path: Pat
         raw[e.offset : e.offset + 4] = np.float32(2).tobytes()
     Path(path).write_bytes(raw)
     with open_checkpoint(there) as ckpt:
-        (finding,) = ckpt.audit()
+        (finding,) = (f for f in ckpt.audit() if f.rule == "pieces")
     assert finding.severity == "error" and f"rank {Path(path).name[2]}" in finding.message and "another step" in finding.message
     assert ".step" in finding.message
 
@@ -302,7 +302,7 @@ def test_what_is_written_torch_loads_whole(tmp_path: Path, size: int | None) -> 
     for name, t in want.items():
         assert torch.equal(have[name], t), name
     with open_checkpoint(tmp_path / "c") as ckpt:
-        assert not ckpt.findings and not list(ckpt.audit())
+        assert not ckpt.findings and not [f for f in ckpt.audit() if f.rule != "ranks"]
     assert ckptkit.diff(WHOLE, tmp_path / "c").exit_code == 0
 
 

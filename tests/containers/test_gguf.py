@@ -149,3 +149,32 @@ def test_safetensors_cannot_hold_blocks_and_says_the_way_out(tmp_path: Path) -> 
     with pytest.raises(UnsupportedError, match="Q8_0") as e:
         ckptkit.convert(LLAMA / "llama-q8_0.gguf", tmp_path / "m.safetensors")
     assert "--dequantize" in str(e.value)
+
+
+def findings_of(path: Path) -> list[tuple[str, str, str]]:
+    return [(f.rule, f.severity, f.message) for f in ckptkit.validate(path).findings]
+
+
+def test_bytes_between_tensors_are_an_error_and_behind_the_last_a_warning(tmp_path: Path) -> None:
+    """llama.cpp refuses the first (gguf_init_from_file asks for offsets one after another) and reads the second."""
+    two = {n: ((4, 8), 0, bytes(128)) for n in ("a.weight", "b.weight")}
+    apart = written(tmp_path, g.gguf(two, offsets={"b.weight": 160}) + bytes(32))
+    assert [f[:2] for f in findings_of(apart) if f[0] == "unused-bytes"] == [("unused-bytes", "error")]
+    after = written(tmp_path, g.gguf(two) + bytes(64))
+    assert [f for f in findings_of(after) if f[0] == "unused-bytes"] == [
+        ("unused-bytes", "warning", "64 bytes after b.weight, the last tensor, belong to none")
+    ]
+    assert not [f for f in findings_of(written(tmp_path, g.gguf(two))) if f[0] == "unused-bytes"]
+
+
+@pytest.mark.parametrize("key", ["context_length", "embedding_length", "block_count"])
+def test_keys_that_llama_cpp_asks_for_are_missed(key: str, tmp_path: Path) -> None:
+    source = LLAMA / "llama-f16.gguf"
+    kept = g.keys(source)
+    keys = {k: (kept[f"{k} type"][0], v) for k, v in kept.items() if not k.endswith(" type") and not k.startswith("tokenizer.")}
+    tensors = {n: (a.shape, {np.dtype("f2"): 1, np.dtype("f4"): 0}[a.dtype], a.tobytes()) for n, a in g.arrays(source).items()}
+    assert not [f for f in findings_of(written(tmp_path, g.gguf(tensors, keys))) if f[1] == "error"]
+    del keys[f"llama.{key}"]
+    assert [f[2] for f in findings_of(written(tmp_path, g.gguf(tensors, keys))) if f[0] == "gguf-keys"] == [
+        f"llama.{key} is not there, without which llama.cpp does not load a file"
+    ]

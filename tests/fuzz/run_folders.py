@@ -11,14 +11,18 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import ckptkit
+import ckptkit.containers.dcp.torch_dist as torch_dist
 import ckptkit.containers.deepspeed.states as deepspeed_states
 import ckptkit.containers.deepspeed.universal as deepspeed_universal
 import ckptkit.containers.megatron.legacy as megatron_legacy
-from ckptkit.containers import dcp, deepspeed, megatron, orbax
+import ckptkit.containers.torch.rank_file as rank_file
+from ckptkit.containers import dcp, deepspeed, orbax, safetensors
 from ckptkit.containers._interface import Checkpoint
 from ckptkit.containers._pickle import interpreter
 from ckptkit.containers._pickle.globals import Storage
@@ -29,42 +33,74 @@ from ckptkit.containers.torch.views import Maker
 from ckptkit.errors import CorruptError
 from ckptkit.tensors import Extent
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 FORMS = Path(__file__).resolve().parents[2] / "fixtures"
 Put = Callable[[str, bytes], str]
 Opens = Callable[[str, Callable[[str], Checkpoint]], None]
 
 
-def _small() -> Path:
-    """A distributed checkpoint of five tensors in the files of two ranks."""
+def _folder() -> Path:
     import atexit
-
-    import numpy as np
-
-    import ckptkit
 
     folder = Path(tempfile.mkdtemp(prefix="ckptkit-fuzz-small-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    arrays = {f"layers.{i}.weight": np.full((i + 1, 3), i, "<f4") for i in range(4)} | {"norm": np.ones((), "<f2")}
-    header, data = {}, b""
+    return folder
+
+
+def _safetensors(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": metadata}
+    data = b""
     for name, a in arrays.items():
         header[name] = {"dtype": "F32" if a.itemsize == 4 else "F16", "shape": a.shape, "data_offsets": (len(data), len(data) + a.nbytes)}
         data += a.tobytes()
     text = json.dumps(header).encode()
-    (folder / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def _small() -> Path:
+    """A distributed checkpoint of five tensors in the files of two ranks."""
+    import numpy as np
+
+    folder = _folder()
+    arrays = {f"layers.{i}.weight": np.full((i + 1, 3), i, "<f4") for i in range(4)} | {"norm": np.ones((), "<f2")}
+    (folder / "m.safetensors").write_bytes(_safetensors(arrays, {}))
     ckptkit.convert(folder / "m.safetensors", folder / "run", container="dcp", max_shard_size=100)
     return folder / "run"
+
+
+def shard(rank: int) -> str:
+    """The name of a rank's safetensors file."""
+    return f"shard-{rank + 1:05}-model-00001-of-00001.safetensors"
+
+
+def _shards() -> Path:
+    """The safetensors files of three ranks: a matrix cut by rows, one in rectangles over each other, a norm that each has."""
+    import numpy as np
+
+    folder = _folder()
+    for rank in range(3):
+        a = np.arange(24, dtype="<f4").reshape(6, 4)
+        held = {"rows": a[2 * rank : 2 * rank + 2], "columns": a[:, rank : rank + 2], "norm": a[0]}
+        info = {"rows": {"saved_offsets": [2 * rank, 0]}, "columns": {"saved_offsets": [0, rank]}, "norm": {"saved_offsets": [0]}}
+        said = {"DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(info)}
+        (folder / shard(rank)).write_bytes(_safetensors(held, said))
+    return folder
 
 
 class Sound:
     """A folder of the fixtures: the files that are put in the fuzzer's place, and those of them that are changed."""
 
-    def __init__(self, folder: str, changed: tuple[str, ...], opened: str, *, pickles: bool = False, bodies: bool = False) -> None:
+    def __init__(
+        self, folder: str | Callable[[], Path], changed: tuple[str, ...], opened: str, *, pickles: bool = False, bodies: bool = False
+    ) -> None:
         self._folder, self.changed, self.opened, self.pickles, self.bodies = folder, changed, opened, pickles, bodies
 
     @cached_property
     def root(self) -> Path:
-        """Where it lies; without a folder of the fixtures it is a small one, made here."""
-        return FORMS / self._folder if self._folder else _small()
+        """Where it lies: in the fixtures, or where a function makes it."""
+        return FORMS / self._folder if isinstance(self._folder, str) else self._folder()
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Every file of the folder, by its path from there."""
@@ -88,8 +124,17 @@ _Z2, _Z3 = "forms/deepspeed_llama_z2/checkpoint/global_step1", "forms/deepspeed_
 _ARRAY = "params.dense.kernel"
 FOLDERS: dict[str, tuple[Sound, ...]] = {
     "dcp": (
-        Sound("", (".metadata", "__1_0.distcp"), ".metadata"),
+        Sound(_small, (".metadata", "__1_0.distcp"), ".metadata"),
         Sound("forms/megatron_torch_dist_llama_tp2pp2/checkpoint/iter_0000100", (".metadata", "__3_0.distcp"), ".metadata"),
+    ),
+    "torch_dist": (
+        Sound(
+            "forms/megatron_torch_dist_llama_tp2pp2/checkpoint/iter_0000100", ("common.pt",), ".metadata", pickles=True,
+        ),
+    ),
+    "shards": (Sound(_shards, (shard(0), shard(2)), shard(0)),),
+    "consolidated": (
+        Sound("forms/meta_llama_tp2", ("consolidated.00.pth", "consolidated.01.pth"), "consolidated.00.pth", pickles=True),
     ),
     "deepspeed": (
         Sound(
@@ -113,7 +158,22 @@ FOLDERS: dict[str, tuple[Sound, ...]] = {
         Sound("containers/orbax/sharded_ocdbt_zarr2", ("_METADATA", "manifest.ocdbt"), "_METADATA", bodies=True),
     ),
 }  # fmt: skip
-OPEN = {"dcp": dcp.open, "deepspeed": deepspeed.open, "megatron": megatron.open, "orbax": orbax.open}
+
+
+def _joined(path: str) -> Checkpoint:
+    """The files of tensor-parallel ranks, put together as the naming says."""
+    return ckptkit.examine(os.path.dirname(path)).checkpoint
+
+
+def _joined_run(path: str) -> Checkpoint:
+    return ckptkit.examine(os.path.dirname(os.path.dirname(path)), config=str(FORMS / "forms/llama_whole/config.json")).checkpoint
+
+
+OPEN = {
+    "dcp": dcp.open, "torch_dist": dcp.open, "deepspeed": deepspeed.open, "megatron": _joined_run, "orbax": orbax.open,
+    "shards": safetensors.open, "consolidated": _joined,
+}  # fmt: skip
+_READERS = (deepspeed_states, megatron_legacy, deepspeed_universal, torch_dist, rank_file)  # who have `open_rank`
 
 
 def seeds(name: str) -> Iterator[bytes]:
@@ -167,10 +227,10 @@ class _Stands:
 
     def __init__(self, changed: dict[str, bytes]) -> None:
         self._changed = changed
-        self._kept = (deepspeed_states.open_rank, megatron_legacy.open_rank, deepspeed_universal.open_rank, ocdbt.Store._body)
+        self._kept = [m.open_rank for m in _READERS], ocdbt.Store._body
 
     def __enter__(self) -> None:
-        real, body = self._kept[0], self._kept[3]
+        (real, *_), body = self._kept
 
         def open_rank(path: str, known: object = ()) -> RankFile:
             if path not in self._changed:
@@ -183,17 +243,19 @@ class _Stands:
                     raise CorruptError("has a storage that is larger than its record", path=path)
                 return 0, declared, storage_key(s.key)
 
-            return RankFile(path, got.value, Maker(locate, path), lambda: iter(()), [])
+            called = got.value.get("called") if isinstance(got.value, dict) else ""  # a name that the fuzzer may choose
+            return RankFile(path, got.value, Maker(locate, path), lambda: iter(()), [], called if isinstance(called, str) else "")
 
         def _body(store: ocdbt.Store, where: Extent, magic: int, what: str) -> ocdbt._Body:
             if where.path not in self._changed or where.length != -1:
                 return body(store, where, magic, what)
             return ocdbt._Body(self._changed[where.path], what, where.path)
 
-        deepspeed_states.open_rank = megatron_legacy.open_rank = deepspeed_universal.open_rank = open_rank
+        for module in _READERS:
+            module.open_rank = open_rank  # type: ignore[attr-defined]
         ocdbt.Store._body = _body  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
-        first, second, third, body = self._kept
-        deepspeed_states.open_rank, megatron_legacy.open_rank, deepspeed_universal.open_rank = first, second, third
-        ocdbt.Store._body = body  # type: ignore[method-assign]
+        for module, real in zip(_READERS, self._kept[0], strict=True):
+            module.open_rank = real  # type: ignore[attr-defined]
+        ocdbt.Store._body = self._kept[1]  # type: ignore[method-assign]

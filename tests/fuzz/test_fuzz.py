@@ -15,7 +15,10 @@ from seeds import seeds
 from targets import CASES, LARGEST, TARGETS
 
 SECONDS = float(os.environ.get("CKPTKIT_FUZZ_SECONDS", "0"))  # for each parser; 0: so many runs
-RUNS = {"config": 2000, "gin": 3000, "dcp": 400, "deepspeed": 400, "megatron": 2000, "orbax": 2000}  # folders take milliseconds
+RUNS = {  # folders take milliseconds
+    "config": 2000, "gin": 3000, "dcp": 400, "deepspeed": 400, "megatron": 400, "orbax": 2000, "torch_dist": 100, "consolidated": 300,
+    "shards": 800,
+}  # fmt: skip
 TOKENS = (
     b"\0",
     b"\xff",

@@ -232,3 +232,78 @@ def test_an_error_of_decoding_names_the_file_and_the_weight() -> None:
         with pytest.raises(CorruptError) as e, in_file("/x/m.safetensors", "a.weight"):
             raise CorruptError("two scales", path=path)
         assert said in str(e.value)
+
+
+def other_layer(arrays: Arrays, *ends: str) -> Arrays:
+    """Two further layers, other weights: their scales and codes are turned round."""
+    out = dict(arrays)
+    for layer in (1, 2):
+        for n, x in arrays.items():
+            by = np.roll(x, layer, axis=0) if x.ndim and n.endswith(ends) else x
+            out[n.replace("layers.0", f"layers.{layer}")] = np.ascontiguousarray(by)
+    return out
+
+
+@pytest.mark.parametrize("part", ["qweight", "scales"])
+def test_a_part_that_is_another_layers_is_an_error_that_names_both(part: str, tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_gptq_v1")
+    three = other_layer(arrays, "qweight", "qzeros", "scales")
+    assert errors(put(tmp_path, "quant_gptq_v1", three, metadata)) == []
+    names = [n for n in three if n.endswith(f".{part}")]
+    three[names[2]] = three[names[1]]
+    found = errors(put(tmp_path, "quant_gptq_v1", three, metadata))
+    assert len(found) == 1 and names[1] in found[0] and names[2] in found[0]
+
+
+def test_a_weight_that_is_there_twice_as_a_whole_has_no_part_of_another(tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_gptq_v1")
+    assert errors(put(tmp_path, "quant_gptq_v1", other_layer(arrays), metadata)) == []
+
+
+def test_scales_that_agree_by_accident_are_no_copies(tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_gptq_v1")
+    three = other_layer(arrays, "qweight")
+    for n in three:
+        if n.endswith(("scales", "qzeros")):
+            three[n] = np.full_like(three[n], 0.25 if n.endswith("scales") else 0x77777777)
+    assert errors(put(tmp_path, "quant_gptq_v1", three, metadata)) == []
+
+
+def test_an_order_that_all_siblings_but_one_have_is_an_error(tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_gptq_v1")
+    three = other_layer(arrays, "qweight", "qzeros", "scales")
+    del three[next(n for n in three if "layers.1" in n and n.endswith("g_idx"))]
+    found = errors(put(tmp_path, "quant_gptq_v1", three, metadata))
+    assert len(found) == 1 and "g_idx" in found[0] and "layers.1" in found[0]
+
+
+def test_a_scale_of_another_type_than_its_siblings_is_an_error(tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_gptq_v1")
+    three = other_layer(arrays, "qweight", "qzeros", "scales")
+    name = next(n for n in three if "layers.2" in n and n.endswith("scales"))
+    three[name] = three[name].view(ml_dtypes.bfloat16)
+    found = errors(put(tmp_path, "quant_gptq_v1", three, metadata))
+    assert any(name in e and "BF16" in e for e in found)
+
+
+def test_scales_that_are_next_to_nothing_are_an_error(tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_gptq_v1")
+    name = next(n for n in arrays if n.endswith("scales"))
+    made = put(tmp_path, "quant_gptq_v1", {**arrays, name: arrays[name].view(ml_dtypes.bfloat16)}, metadata)
+    assert any(name in e for e in errors(made))
+
+
+@pytest.mark.parametrize("part", ["packing", "unpack_view_dtype", "compute_dtype"])
+def test_hqqs_words_of_other_bits_are_an_error(part: str, tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_hqq")
+    name = next(n for n in arrays if n.endswith(f".{part}"))
+    other = {"packing": b"2bit_u8", "unpack_view_dtype": b"torch.int8", "compute_dtype": b"torch.float3"}[part]
+    made = put(tmp_path, "quant_hqq", {**arrays, name: np.frombuffer(other, np.uint8)}, metadata)
+    assert any(name in e for e in errors(made))
+
+
+def test_scales_of_rows_that_a_loader_would_spread_over_columns_are_an_error(tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_ct_fp8_channel")
+    name = next(n for n in arrays if n.endswith("weight_scale"))
+    made = put(tmp_path, "quant_ct_fp8_channel", {**arrays, name: arrays[name].reshape(-1)}, metadata)
+    assert any(name in e for e in errors(made))

@@ -98,6 +98,47 @@ def test_a_copy_in_another_layout_is_measured_too(tmp_path: Path) -> None:
         assert any(f"packed as {kind}" in n and "what rounding gives" in n for n in notes), notes
 
 
+def test_another_layout_is_measured_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a weight whose pairs are turned no more than a window is held, and windows of any size give the same."""
+    import tracemalloc
+
+    from ckptkit.comparison import packing_error
+    from ckptkit.packing import _parts
+
+    rng, hidden, heads = np.random.default_rng(0), 1024, 16
+    square = (*(f"self_attn.{p}_proj" for p in "qkvo"), *(f"mlp.{p}_proj" for p in ("gate", "up", "down")))
+    names: dict[str, tuple[int, ...]] = {f"model.layers.0.{n}.weight": (hidden, hidden) for n in square}
+    names |= {"model.embed_tokens.weight": (64, hidden), "model.norm.weight": (hidden,)}
+    names |= {f"model.layers.0.{n}_layernorm.weight": (hidden,) for n in ("input", "post_attention")}
+    (tmp_path / "hf").mkdir()
+    arrays = {n: rng.standard_normal(s, np.float32) for n, s in names.items()}
+    save_file(arrays, tmp_path / "hf" / "model.safetensors", {"format": "pt"})
+    said = {
+        "model_type": "llama", "hidden_size": hidden, "intermediate_size": hidden, "num_attention_heads": heads, "num_hidden_layers": 1,
+        "vocab_size": 64, "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "max_position_embeddings": 64, "rope_theta": 1e4,
+    }  # fmt: skip
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(said))
+    (tmp_path / "npz").mkdir()
+    np.savez_compressed(tmp_path / "npz" / "weights.npz", **arrays)  # of which no part can be read by itself
+    (tmp_path / "npz" / "config.json").write_text(json.dumps(said))
+    ckptkit.convert(tmp_path / "hf", tmp_path / "q.gguf", to="gguf", quantize="q8_0")
+    with ckptkit.examine(tmp_path / "npz") as a, ckptkit.examine(tmp_path / "q.gguf") as b:
+        found = [dict(packing_error.steps_between(a, b))]
+    with ckptkit.examine(tmp_path / "hf") as a, ckptkit.examine(tmp_path / "q.gguf") as b:
+        for cap, tile in ((16 << 20, 1 << 18), (1 << 16, 1 << 13), (1 << 12, 1 << 10)):
+            monkeypatch.setattr(packing_error, "CAP", cap)
+            monkeypatch.setattr(_parts, "TILE", tile)
+            tracemalloc.start()
+            found.append(dict(packing_error.steps_between(a, b)))
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak < 2 << 20  # half of one of the matrices; a run's mean of each 32 elements is held
+    assert len(found[0]) == 8 and all(s.is_rounding for s in found[0].values())
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        assert all(abs(s.mean - found[0][n].mean) < 1e-6 and s._replace(mean=0) == found[0][n]._replace(mean=0) for n, s in other.items())
+
+
 def test_what_is_quantised_at_run_time_is_said_and_weights_are_compared(tmp_path: Path) -> None:
     ckptkit.convert(FORMS / "quant_fp8_block", tmp_path / "plain", container="safetensors", dequantize=True)
     said = ckptkit.verify(FORMS / "quant_fp8_block", tmp_path / "plain")

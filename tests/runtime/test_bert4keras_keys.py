@@ -51,9 +51,9 @@ def test_unshared_layers_give_alberts_outputs_and_are_parameters_of_their_own() 
     assert np.abs(running.run(in_keras, ids)["hidden"] - running.run(shared, ids)["hidden"]).max() < 1e-5
 
 
-def test_a_decoder_alone_and_a_key_of_another_model_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="decoder alone"):
-        ckptkit.build_transformer_model(None, oracles.golden("t5_orig_v10"), model="t5_decoder")
+def test_a_key_of_another_model_and_a_decoder_that_is_not_there_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="no encoder with a decoder"):
+        ckptkit.build_transformer_model(None, oracles.golden("bert_tf"), model="bert_decoder")
     with pytest.raises(UsageError, match="not of nezha"):
         ckptkit.build_transformer_model(None, oracles.golden("bert_tf"), model="nezha")
 
@@ -114,3 +114,39 @@ def test_bert4torchs_configuration_builds_what_transformers_configuration_does(k
     given = encoders.inputs(False)
     one, two = running.run(mine, given), running.run(theirs, given)
     assert np.array_equal(one["hidden"], two["hidden"])
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_its_own_configuration_gives_bert4keras_outputs_and_transformers_gives_the_originals(framework: str) -> None:
+    path = oracles.golden("b4k_t5_v10")
+    given = oracles.golden_inputs("b4k_t5_v10")
+    ids = {"input_ids": given["encoder_ids"], "decoder_input_ids": given["decoder_ids"]}
+    ids["attention_mask"] = (given["encoder_ids"] > 0).astype("int64")
+    recorded = {"config_bert4keras.json": ("outputs.npz", "decoder_logits"), "config.json": ("hf430_outputs.npz", "logits")}
+    for config, (outputs, name) in recorded.items():
+        model = ckptkit.build_transformer_model(path / config, path / "model.ckpt", framework=framework)
+        assert np.abs(running.run(model, ids)["lm"] - oracles.read_npz(path / outputs)[name]).max() < 1e-5
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+@pytest.mark.parametrize("key", ["t5", "t5.1.1", "bart", "pegasus", "longt5"])
+def test_an_encoder_and_a_decoder_by_themselves_give_what_both_give_together(key: str, framework: str, tmp_path: Path) -> None:
+    """A decoder alone takes `encoder_hidden_states` and `encoder_attention_mask`; of BART its tables of positions come along."""
+    found = {"t5": "t5_orig_v10", "t5.1.1": "t5_orig_v11"}.get(key)
+    path = oracles.golden(found) if found else encoders.make(key, tmp_path)
+    options = {"framework": framework, "with_mlm": True}
+    whole, decoder = (ckptkit.build_transformer_model(None, path, model=k, **options) for k in (key, f"{key}_decoder"))
+    encoder = ckptkit.build_transformer_model(None, path, model=f"{key}_encoder", framework=framework)
+    ids, mask = np.array([[5, 6, 7, 9, 10, 1], [7, 8, 9, 1, 1, 1]]), np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    written = np.array([[5, 9, 4], [6, 7, 8]])
+    both = running.run(whole, {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": written})
+    states = running.run(encoder, {"input_ids": ids, "attention_mask": mask})["hidden"]
+    alone = running.run(decoder, {"input_ids": written, "encoder_hidden_states": states, "encoder_attention_mask": mask})
+    assert np.abs(states - both["encoder"])[mask == 1].max() < 1e-6
+    assert np.abs(alone["hidden"] - both["hidden"]).max() < 1e-6 and np.abs(alone["lm"] - both["lm"]).max() < 1e-5
+    unseen = running.run(decoder, {"input_ids": written, "encoder_hidden_states": states})  # without a mask all is seen
+    assert np.abs(unseen["hidden"][0] - alone["hidden"][0]).max() < 1e-6 < np.abs(unseen["hidden"][1] - alone["hidden"][1]).max()
+    if framework == "torch":
+        assert {n.partition(".")[0] for n in decoder.state_dict()} == {"embeddings", "decoder", "lm_head"}
+        with pytest.raises(UnsupportedError, match="needs encoder_hidden_states"):
+            running.run(decoder, {"input_ids": written})

@@ -12,6 +12,7 @@ import pytest
 import running
 
 import ckptkit
+from ckptkit.report.plan import conversion_text
 
 ROOT = Path(__file__).parents[2] / "fixtures" / "transfo_xl"
 CASES = sorted(p.name for p in ROOT.iterdir())
@@ -64,3 +65,9 @@ def test_it_is_known_whole_and_wrong_where_it_is_made_wrong(tmp_path: Path) -> N
         torch.save({n: w for n, w in weights.items() if n != gone}, path / "pytorch_model.bin")
         report = ckptkit.validate(path)
         assert report.exit_code == 1 and any(gone in f.message for f in report.findings), (gone, report.findings)
+
+
+def test_what_is_computed_and_written_again_is_not_said_to_be_dropped(tmp_path: Path) -> None:
+    done = ckptkit.convert(ROOT / "parts", tmp_path / "back", to="hf")
+    assert done.ledger["source"]["tensors"]["transformer.pos_emb.inv_freq"]["to"] == ["transformer.pos_emb.inv_freq"]  # type: ignore[index]
+    assert "dropped" not in conversion_text(done)

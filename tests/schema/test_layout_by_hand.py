@@ -194,8 +194,7 @@ def test_parts_of_other_widths_follow_one_another() -> None:
     assert stored_shape(there[0].layout, there[0].parts, sizes) == (10, 5)
     np.testing.assert_array_equal(moved(want, there[1], own("(groups head_dim) hidden"), (4, 5), sizes), kv)
     np.testing.assert_array_equal(moved(want, there[0], own(CANONICAL), (6, 5), sizes), q)
-    assert terms(there[0].layout, there[0].parts, 0) == [("heads", "head_dim"), ("groups", "head_dim")]
-    assert terms(there[0].layout, there[0].parts, 1) == [("hidden",)]
+    assert terms(there[0].layout, there[0].parts) == [[("heads", "head_dim"), ("groups", "head_dim")], [("hidden",)]]
 
 
 def test_a_part_is_where_offset_and_strides_say() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ckptkit._typing import TYPE_CHECKING
 from ckptkit.arch._libraries.decoder_words import may
-from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, of_bert4torch
 from ckptkit.schema import (
     TORCH,
     Architecture,
@@ -22,6 +22,7 @@ from ckptkit.schema import (
     Files,
     Key,
     Module,
+    Reader,
     Repeat,
     embedding,
     linear,
@@ -180,6 +181,7 @@ def hf(
             defaults={**DEFAULTS, **defaults},
             usual=USUAL,
             also=ALSO,
+            reader=Reader(unfold=of_bert4torch(KEYS, model_type)) if model_type == "bart" else Reader(),
         ),
     )
 

@@ -59,6 +59,13 @@ def on(test: Callable[[Values], bool]) -> Callable[[Values], Sequence[bool] | No
     return lambda values: [test(values)]
 
 
+def how_many(values: Values) -> int | None:
+    """The rows of the table of distances: of both directions, buckets where there are some."""
+    spans = (values.get("position_buckets"), values.get("max_relative_positions"), values.get("positions"))
+    each = next((n for n in spans if isinstance(n, int) and n > 0), None)
+    return 2 * each if each is not None and has_distances(values) else None
+
+
 def has_distances(values: Values) -> bool:
     return values.get("with_distances") is True
 
@@ -134,6 +141,7 @@ def dialects(
 ) -> tuple[Dialect, ...]:
     """transformers' two namings: with the head of its own making, and with that of the authors (`legacy` false)."""
     config = form(model_type, keys={**KEYS, **keys}, defaults={**DEFAULTS, **defaults}, usual=USUAL)
+    config = config._replace(follows={"distances": how_many})
     legacy = hf({**ROWS, **rows, **LEGACY}, config, family, prefixes=("deberta.", ""), again=BERT_AGAIN, sidecars=WORD_PIECES)
     legacy = legacy._replace(lacks=NO_PROJECTION, config=config._replace(marks={**config.marks, "legacy": True}))
     new = legacy._replace(

@@ -7,12 +7,12 @@ with others lies under "derived", which is read and never written. What no key o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from ckptkit._typing import Any
 from ckptkit.schema import ConfigForm, Key, Reader, Writer
 from ckptkit.schema.dialect import Whole
+from ckptkit.support.json_text import parse
 
 ARCHITECTURE = "general.architecture"
 MARK = "gguf_architecture"  # a key of its own, since marks are not nested
@@ -32,6 +32,8 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "t5": ("t5", "T5ForConditionalGeneration"),
     "bert": ("bert", "BertModel"),
     "modern-bert": ("modernbert", "ModernBertModel"),
+    "eurobert": ("eurobert", "EuroBertModel"),
+    "nomic-bert": ("nomic_bert", "NomicBertModel"),
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
@@ -211,13 +213,14 @@ def _scales(of: Mapping[str, object], layers: int, hidden: object) -> dict[str, 
 
 def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> dict[str, object]:
     """Our own block, as the file has it, else which model it is."""
+    from ckptkit.containers.gguf import SEGMENTS
     from ckptkit.containers.gguf.header import Value
 
     held = kept.get(OWN)
     if isinstance(held, Value) and isinstance(held.value, str):
         try:
-            block = json.loads(held.value)
-        except ValueError:
+            block = parse(held.value)
+        except (ValueError, RecursionError):
             block = None
         if isinstance(block, dict) and isinstance(block.get("model_type"), str):
             return block
@@ -226,6 +229,8 @@ def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> d
     model, cls = MODELS[name]
     if name == "llama" and of.get("expert_count"):
         model, cls = "mixtral", "MixtralForCausalLM"
+    elif name == "bert" and SEGMENTS not in kept:
+        model, cls = "distilbert", "DistilBertModel"
     elif name == "mamba" and of.get("ssm.dt_b_c_rms"):
         model, cls = "falcon_mamba", "FalconMambaForCausalLM"
     elif name == "olmo2" and of.get("attention.sliding_window"):
@@ -254,6 +259,8 @@ def write_keys(raw: dict[str, object]) -> dict[str, object]:
             walk(key.removeprefix(ROOM + "."), value)
     block = raw.get("ckptkit")
     if isinstance(block, Mapping) and block:
+        import json
+
         out[OWN] = Value(STRING, json.dumps(block, sort_keys=True, ensure_ascii=False))
     return {"gguf": out}
 

@@ -8,7 +8,6 @@ What class and count mean depends on the model, so such a file is read so only w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from ckptkit.schema.library_names import Spelling
@@ -81,6 +80,8 @@ def spelling(private: str) -> Spelling:
         groups: dict[str, dict[str, str]] = {f"layers/{group}/vars": {"name": layer} for layer, (group, _) in places(layers).items()}
         if private:  # tf_keras gives no names, and misses the group of a layer that has no weights
             groups = {g: {} for g in (*groups, *_without_weights(layers))}
+        import json
+
         return {"hdf5:groups": json.dumps(groups, separators=(",", ":"))}
 
     return Spelling("/vars/", plain, stored, metadata)

@@ -7,7 +7,6 @@ configs/encoders.py (the keys of params.yaml), modeling/activations/gelu.py (its
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 
 from ckptkit._typing import NamedTuple
@@ -97,6 +96,8 @@ def _encoder_of(kind: str) -> Callable[[Mapping[str, object]], dict[str, object]
 
 def _value_text(value: object) -> str:
     """JSON is YAML but for numbers like 1e-05, which it takes for text without a point."""
+    import json
+
     text = json.dumps(value, ensure_ascii=False)
     return text.replace("e", ".0e") if isinstance(value, float) and "e" in text and "." not in text else text
 
@@ -106,6 +107,8 @@ def _params_text(kind: str) -> Callable[[Mapping[str, object]], str]:
         own = {k: v for k, v in raw.items() if k != "ckptkit"}
         lines = [f"        {k}: {_value_text(v)}" for k, v in sorted(own.items()) if k not in BESIDE]
         lines += [f"    {k}: {_value_text(own[k])}" for k in BESIDE if k in own]
+        import json
+
         kept = f"# ckptkit: {json.dumps(raw['ckptkit'], ensure_ascii=False)}\n" if "ckptkit" in raw else ""
         return f"{kept}task:\n  model:\n    encoder:\n      type: {kind}\n      {kind}:\n" + "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ modeling_flax_pytorch_utils.py, and files that its classes wrote. TF: every part
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ckptkit.schema import FLAX, HDF5, Besides, Derived, Dialect, Files, Key, Module, Repeat, Style
 from ckptkit.schema.layout import parse
@@ -171,3 +171,16 @@ def flax(
         library=hf.library,
         config=hf.config,
     )
+
+
+def of_bert4torch(keys: Mapping[str, str | Key], model_type: str) -> Callable[[Mapping[str, object]], dict[str, object] | None]:
+    """What makes a form's keys of bert4torch's settings, which say `model` and BERT's words; None of those of others."""
+
+    def unfold(raw: Mapping[str, object]) -> dict[str, object] | None:
+        if not isinstance(raw.get("model"), str) or "hidden_size" not in raw:
+            return None
+        from .bert4torch_keys import settings
+
+        return settings(raw, keys, model_type)
+
+    return unfold

@@ -25,12 +25,12 @@ from .._interface import FOLDERS, NOTHING, Checkpoint, FileLayout, Inside, Part
 
 if TYPE_CHECKING:
     from .. import _pieces, _ranks, megatron
-    from . import items, metadata, names, torch_dist, write
+    from . import audits, items, metadata, names, torch_dist, write
     from .metadata import Chunk, Listed, Metadata
 else:
     later(
-        globals(), _pieces=".._pieces", _ranks=".._ranks", items=".items", megatron="..megatron", metadata=".metadata", names=".names",
-        torch_dist=".torch_dist", write=".write",
+        globals(), _pieces=".._pieces", _ranks=".._ranks", audits=".audits", items=".items", megatron="..megatron", metadata=".metadata",
+        names=".names", torch_dist=".torch_dist", write=".write",
     )  # fmt: skip
 
 NAME = "dcp"
@@ -105,7 +105,9 @@ def open(path: str) -> Checkpoint:
         path, NAME, tensors, files=[path, *reader.used, *([] if run is None else run.files)], extras=extras, wrapper=named.wrapper,
         beside=frozenset(rename[n] for n in named.state), findings=reader.findings(), checks=lambda: iter(reader.checks),
     )  # fmt: skip
-    made.findings += [] if run is None else run.findings
+    if run is not None:
+        made.findings += run.findings
+        made.mesh = run.mesh
     made.unread = {rename[n]: u for n, u in reader.unread.items()}
     made.parts = {rename[n]: part for n, part in named.parts.items()}
     made.ranks = {p: rank_of(p) for p in reader.used}
@@ -114,7 +116,9 @@ def open(path: str) -> Checkpoint:
 
     def audit() -> Iterator[Finding]:
         yield from made.compare_replicas()
-        yield from _same_step(made, steps)
+        yield from audits.same_step(made, steps, rank_of)
+        yield from audits.alike(reader.held, rank_of)
+        yield from audits.without_step(reader.used, steps, rank_of)
 
     made.audit = audit
     return made
@@ -138,6 +142,7 @@ class _Reader:
         self.replicas: list[_pieces.Replicas] = []
         self.checks: list[Check] = []
         self.used: list[str] = []
+        self.held: dict[str, int] = {}  # file -> a sum of what lies where in it, without any value
         self._lacking: dict[str, list[str]] = {}  # what is wrong with a rank's file -> the tensors that it costs
         self._wrong: list[Finding] = []
 
@@ -194,8 +199,8 @@ class _Reader:
         self.unread[name] = Unread(f"pieces with {found.missing:,} of {spec.numel:,} elements missing", spec.dtype, spec.shape)
         if not any(name in names for names in self._lacking.values()):
             text = f"the pieces of {shown} leave out {found.missing:,} of its {spec.numel:,} elements"
-            who = _whose(listed.chunks)
-            self._wrong.append(Finding("error", RULE, printable(name), f"{text} ({who})", "the metadata are not those that were written"))
+            where = _pieces.describe_hole(boxes, spec, lambda b: rank_of(b.extent.path)) or _whose(listed.chunks)
+            self._wrong.append(Finding("error", RULE, printable(name), f"{text} ({where})", "the metadata are not those that were written"))
 
     def _box(self, name: str, spec: TensorSpec, chunk: Chunk) -> Box | None:
         """A chunk with its bytes; None, which is told, where they are not there."""
@@ -225,6 +230,7 @@ class _Reader:
             text = f"{whose} has {have} where the metadata say {shown}, {spec.dtype} {list(chunk.shape)}"
             self._wrong.append(Finding("error", RULE, printable(name), text, "its file is of another step, or damaged"))
             return None
+        self.held[path] = self.held.get(path, 0) ^ hash((chunk.at, chunk.length, spec.dtype, chunk.shape))
         if item.crc:
             self.checks.append(items.check_of(f"{printable(name)} {box.shown()} of {whose}", item))
         return Box(chunk.offset, chunk.shape, t.extents[0], t.strides)
@@ -260,24 +266,6 @@ class _Reader:
 def _whose(chunks: Sequence[Chunk]) -> str:
     ranks = sorted({rank_of(c.file) for c in chunks if c.file})
     return ", ".join(ranks[:8]) + (", ..." if len(ranks) > 8 else "")
-
-
-def _same_step(checkpoint: Checkpoint, steps: Mapping[str, StoredTensor]) -> Iterator[Finding]:
-    """An error where an optimizer counts other steps for some parameters than for others, and it is by ranks that they differ."""
-    by: dict[bytes, dict[str, list[str]]] = {}  # a count -> rank -> tensors
-    for name, t in steps.items():
-        if len(t.extents) == 1 and t.spec.nbytes <= 8:
-            e = t.extents[0]
-            by.setdefault(t.spec.dtype.encode() + checkpoint.read_extent(e), {}).setdefault(rank_of(e.path), []).append(name)
-    ranks = [set(held) for held in by.values()]
-    if len(by) < 2 or any(a & b for i, a in enumerate(ranks) for b in ranks[:i]):
-        return
-    usual = max(by.values(), key=lambda held: sum(map(len, held.values())))
-    for held in by.values():
-        if held is not usual:
-            rank, names = next(iter(held.items()))
-            text = f"{rank} counts another step than {next(iter(usual))}: {printable(names[0])!r}"
-            yield Finding("error", RULE, printable(names[0]), text, "its file is of another step of the run")
 
 
 def layout(

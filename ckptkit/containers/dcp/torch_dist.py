@@ -15,6 +15,7 @@ from ...findings import Finding
 from ...support.strict_json import loads
 from ...tensors import Box, TensorSpec
 from .. import _pieces
+from .._ranks import AGAIN
 from ..megatron import names
 from ..megatron.legacy import KNOWN
 from ..torch.rank_file import open_rank
@@ -28,6 +29,7 @@ class Run(NamedTuple):
     extras: dict[str, object]
     files: list[str]
     findings: Sequence[Finding] = ()
+    mesh: str = ""
 
 
 def read_run(folder: str) -> Run | None:
@@ -37,14 +39,19 @@ def read_run(folder: str) -> Run | None:
         if not store.is_file(said):
             return None
         value = loads(store.read_bytes(said), what="metadata.json", path=said)
-        return Run({}, [said]) if isinstance(value, dict) and "sharded_backend" in value else None
+        if not isinstance(value, dict) or "sharded_backend" not in value:
+            return None
+        text = "common.pt, which its metadata.json says is kept, is missing: the run's settings and counters were in it"
+        lost = [Finding("error", "pieces", "common.pt", text, AGAIN)] if "common_backend" in value else []
+        return Run({}, [said], lost)
     file = open_rank(common, KNOWN)
     held = file.value if isinstance(file.value, dict) else {}
     extras: dict[str, object] = {k: v for k, v in held.items() if type(k) is str and type(v) in (int, float, str, bool)}
     args = names.arguments(held.get("args"))
     if args:
         extras["args"] = {k: v for k, v in args.items() if v is not None}
-    return Run(extras, [common], file.findings)
+    sizes = [n if type(n) is int else 1 for n in (args.get(f"{k}_model_parallel_size") for k in ("tensor", "pipeline", "expert"))]
+    return Run(extras, [common], file.findings, names.mesh_of(sizes[0], sizes[1], sizes[2]))
 
 
 def unstack(name: str, spec: TensorSpec, boxes: tuple[Box, ...]) -> list[tuple[str, TensorSpec, tuple[Box, ...]]]:

@@ -96,9 +96,13 @@ def open(path: str) -> Checkpoint:
         path, NAME, found.tensors, files=[*([path] if os.path.basename(path) in _LATEST else []), *held.files, *found.files],
         extras=found.extras, beside=found.beside, findings=[*held.findings, *found.findings], checks=lambda: _ranks.checks_of(files, ranks),
     )  # fmt: skip
+    made.findings += _ranks.misnamed([*held.model.values(), *held.optim.values()], states.rank_of, held.ranks, found.tensors.values())
     made.unread = found.unread
     made.ranks = held.ranks
-    made.audit = lambda: _audit(made, found)
+    made.mesh = found.mesh
+    shares = [f for f in held.optim.values() if states.rank_of(f"{f.called}.pt") is None]
+    told = len(held.optim) < 2 or not shares or all(flat.lists_slices(f) for f in shares)
+    made.audit = lambda: [*_audit(made, found), *([] if told else [_ranks.untold(os.path.basename(folder))])]
     return made
 
 

@@ -25,7 +25,8 @@ _GROUPS = ("single_partition_of_fp32_groups", "fp32_flat_groups", "fp32_groups")
 
 
 class Found(NamedTuple):
-    """What the files of a folder come to. `steps`: (file, the tensor that counts a rank's steps); `more` are further files."""
+    """What the files of a folder come to. `steps`: (file, the tensor that counts a rank's steps); `more` are further files; `mesh` says
+    among how many ranks, and by which stage of ZeRO, it is cut."""
 
     tensors: dict[str, StoredTensor]
     unread: dict[str, Unread]
@@ -35,6 +36,7 @@ class Found(NamedTuple):
     files: list[str]
     steps: list[tuple[str, StoredTensor]]
     more: list[RankFile]
+    mesh: str = ""
 
 
 class _Flat(NamedTuple):
@@ -88,7 +90,12 @@ def read_flat(folder: str, held: States) -> Found:
     walk.rest(value, first)
     beside = {n for n in (*found.tensors, *found.unread) if n.startswith(STATE)}
     found.findings.extend(lacking(walk.costs))
-    return found._replace(beside=frozenset(beside))
+    return found._replace(beside=frozenset(beside), mesh=f"{world} (data, ZeRO stage {stage})")
+
+
+def lists_slices(file: RankFile) -> bool:
+    """Whether a rank's file says which parameters its share is of (stages 1 and 2)."""
+    return bool(mapping(mapping(file.value).get("optimizer_state_dict")).get("param_slice_mappings"))
 
 
 def _number(value: object) -> int:
@@ -130,7 +137,7 @@ class _Cutter:
             extra = paddings[i] if isinstance(paddings, list) and i < len(paddings) and isinstance(paddings[i], list) else []
             for moment in ("", *self._moments(i)):
                 parts = [self._part(r, masters[r], i, moment) for r in range(self.world)]
-                self._group(shapes, parts, moment, extra)
+                self._group(shapes, parts, moment, extra, i)
             self._step(i)
 
     def _parts(self, rank: int, key: str) -> list[object] | None:
@@ -175,15 +182,32 @@ class _Cutter:
             raise CorruptError(f"group {group} of rank {rank} does not lie flat", path=file.path)
         return t.extents[0], t.spec.numel, t.spec.dtype
 
+    def _slices(self, group: int, where: Sequence[tuple[str, int, int]], share: int) -> None:
+        """An error for a rank that lists other parameters as its own (`param_slice_mappings`) than those that its share reaches over."""
+        for rank, file in self.held.optim.items():
+            listed = mapping(mapping(file.value).get("optimizer_state_dict")).get("param_slice_mappings")
+            said = {n for n in mapping(listed[group]) if type(n) is str} if isinstance(listed, list) and group < len(listed) else set()
+            due = {n for n, start, stop in where if start < (rank + 1) * share and stop > rank * share}
+            other = sorted(said ^ due)
+            if said and other and said <= {n for n, _, _ in where}:
+                text = f"rank {rank} has its part of {printable(other[0])!r} elsewhere than its place among the ranks says"
+                hint = "the files of two ranks were exchanged, or one is of another run"
+                self.found.findings.append(Finding("error", "pieces", printable(other[0]), text, hint))
+
     def _group(
-        self, shapes: dict[str, tuple[int, ...]], parts: Sequence[tuple[Extent, int, str] | None], moment: str, extra: list[object]
+        self, shapes: dict[str, tuple[int, ...]], parts: Sequence[tuple[Extent, int, str] | None], moment: str, extra: list[object],
+        group: int,
     ) -> None:
         have = [p for p in parts if p is not None]
         dtype = have[0][2] if have else "F32"
         flat = _Flat(tuple(None if p is None else (p[0], p[1]) for p in parts), dtype)
-        if any(p[1:] != have[0][1:] for p in have):
-            raise CorruptError("the parts of the ranks are not of one size", path=have[0][0].path)
+        sizes = {r: f"{p[2]} [{p[1]:,}]" for r, p in enumerate(parts) if p is not None}
+        usual = max(sizes.values(), key=lambda s: (list(sizes.values()).count(s), s), default="")
+        if (odd := next((r for r, s in sizes.items() if s != usual), None)) is not None:
+            what = f"{sizes[odd]} for {printable(next(iter(shapes), ''))!r} and what follows, other ranks {usual}"
+            raise CorruptError(f"rank {odd} has {what}: their parts are of one size", path=self.held.optim[odd].path)
         at = 0
+        where: list[tuple[str, int, int]] = []
         for k, (name, shape) in enumerate(shapes.items()):
             n = prod(shape)
             if self.stage == 3:
@@ -192,9 +216,12 @@ class _Cutter:
                 at += piece
             else:
                 extents, lost = flat.cut(at, at + n)
+                where.append((name, at, at + n))
                 more = extra[k] if k < len(extra) else 0
                 at += n + (more if type(more) is int and more > 0 else 0)
             self._add(f"{STATE}{name}.{moment}" if moment else name, TensorSpec(dtype, shape), extents, lost)
+        if where and not moment and have:
+            self._slices(group, where, have[0][1])
         room = have[0][1] if have and self.stage == 3 else flat.size
         if have and not at <= room < at + 4 * self.world + 4096:
             text = f"holds {room:,} elements{' of each rank' if self.stage == 3 else ''} for parameters of {at:,}"

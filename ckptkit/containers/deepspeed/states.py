@@ -83,6 +83,12 @@ def read_states(folder: str) -> States:
     )  # fmt: skip
 
 
+def rank_of(name: str) -> int | None:
+    """The data-parallel rank that a file's name is of; None of one that all ranks share, or of no such file."""
+    found = _MODEL.fullmatch(name) or _OPTIM.fullmatch(name)
+    return int(found[1]) if found and found[1] else None
+
+
 def mapping(value: object) -> Mapping[Any, Any]:
     """`value` if it is a dict, else an empty one."""
     return value if isinstance(value, dict) else {}

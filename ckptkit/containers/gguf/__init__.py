@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ... import store
 from ..._typing import Any
-from ...errors import CorruptError
+from ...errors import CorruptError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec, Unread
@@ -35,6 +35,7 @@ STRINGS = False
 COUNT, NUMBER, TOTAL = "split.count", "split.no", "split.tensors.count"
 # tensors that say what no key says: llama.cpp's factors of rotary frequencies. They lie among the keys too, unread
 TABLES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+SEGMENTS = "token_types.weight"  # that it is there lies among the keys too: it tells a BERT from a DistilBERT
 _SPLIT = r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.gguf"
 _PIECE = 1 << 20
 
@@ -79,6 +80,8 @@ def open(path: str) -> Checkpoint:
                 tensors[info.name] = _stored(info, header, file)
             if info.name in TABLES and info.dtype == "F32" and len(info.shape) == 1:
                 values[info.name] = Value(ARRAY, Span(6, info.shape[0], file, info.offset, info.nbytes, header.big), 6)
+            if info.name == SEGMENTS:
+                values[info.name] = Value(ARRAY, (), 6)
         LIMITS.check("tensors", len(tensors), "the number of tensors in all split files", path)
         findings += _remarks(header, file)
     total = _number(first, TOTAL, -1)
@@ -147,17 +150,36 @@ def _swapped(info: Info, width: int, path: str) -> Iterator[bytes]:
 
 def _remarks(header: Header, path: str) -> list[Finding]:
     """What a reader of the header should know."""
+    out = _unused(header, path)
     if not header.big:
-        return []
+        return out
     blocks = [i.name for i in header.tensors if DTYPES[i.dtype].block > 1]
     name = os.path.basename(path)
-    out = [Finding("info", "byte-order", name, "is big-endian: numbers are turned round as they are read")]
+    out.append(Finding("info", "byte-order", name, "is big-endian: numbers are turned round as they are read"))
     if blocks:
         what = (
             f"{len(blocks)} tensors are quantised in a big-endian file: llama.cpp's converter leaves the scales in the other order, "
             "its script swaps them, and nothing says which; they are not read"
         )
         out.append(Finding("warning", "byte-order", blocks[0], what, "use the little-endian file that it was made of"))
+    return out
+
+
+def _unused(header: Header, path: str) -> list[Finding]:
+    """Bytes of the data that belong to no tensor and fill up to no alignment: llama.cpp refuses a file with some between its tensors."""
+    out = []
+    end, last = header.start, ""
+    again = "is a type or a shape not the tensor's own? Make the file again"
+    for i in sorted(header.tensors, key=lambda i: i.offset):
+        due = end + -(end - header.start) % header.alignment
+        if i.offset > due:
+            said = f"{i.offset - due:,} bytes before {printable(i.name, 100)}" + (f" and after {printable(last, 100)}" if last else "")
+            out.append(Finding("error", "unused-bytes", printable(last or i.name), f"{said} belong to no tensor", again))
+        end, last = i.offset + i.nbytes, i.name
+    left = header.size - (end + -(end - header.start) % header.alignment)
+    if left > 0 and last:
+        what = f"{left:,} bytes after {printable(last, 100)}, the last tensor, belong to none"
+        out.append(Finding("warning", "unused-bytes", printable(last), what, again))
     return out
 
 
@@ -173,7 +195,7 @@ def layout(
     from .write import lay_out
 
     kept = inside.extras.get("gguf")
-    keys = {k: v for k, v in kept.items() if k not in TABLES} if isinstance(kept, Mapping) else {}
+    keys = {k: v for k, v in kept.items() if k not in TABLES and k != SEGMENTS} if isinstance(kept, Mapping) else {}
     return lay_out([(n, s) for n, s in tensors if n not in ties], filename, inside.metadata, keys, max_shard_size)
 
 

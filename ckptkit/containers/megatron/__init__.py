@@ -93,8 +93,11 @@ def open(path: str) -> Checkpoint:
         checks=lambda: _ranks.checks_of(held.files, held.ranks),
     )  # fmt: skip
     made.ranks = held.ranks
+    made.mesh = held.mesh
     made.per_rank = held.tensors
     made.replicas = list(held.replicas)
+    if not held.known:
+        made.untold = lambda: [_ranks.untold(os.path.basename(folder))]
     return made
 
 

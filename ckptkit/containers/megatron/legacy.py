@@ -16,7 +16,8 @@ from .._pickle.globals import Tensor
 from .._pieces import Replicas
 from .._ranks import AGAIN, findings_of
 from ..torch.rank_file import RankFile, open_rank
-from .names import EXTRA, arguments, expert_of, layer_of, shifted
+from .names import EXTRA, arguments, expert_of, layer_of, mesh_of, shifted
+from .places import Place, tell
 
 _FOLDER = re.compile(r"mp_rank_([0-9]{2})(?:_([0-9]{3}))?(?:_([0-9]{3}))?")
 _FILES = ("model_optim_rng.pt", "model_rng.pt")
@@ -31,7 +32,8 @@ KNOWN = frozenset((
 
 
 class Ranks(NamedTuple):
-    """What a folder holds: for each tensor-parallel rank its tensors under the names of the whole model; `ranks`: whose each file is."""
+    """What a folder holds: for each tensor-parallel rank its tensors under the names of the whole model; `ranks`: whose each file is;
+    `known`: whether the files themselves tell."""
 
     tensors: tuple[Mapping[str, StoredTensor], ...]
     files: list[RankFile]
@@ -39,12 +41,8 @@ class Ranks(NamedTuple):
     extras: dict[str, object]
     findings: list[Finding]
     replicas: list[Replicas]
-
-
-class _Place(NamedTuple):
-    tensor: int
-    stage: int
-    expert: int
+    known: bool = True
+    mesh: str = ""
 
 
 def read_ranks(folder: str) -> Ranks:
@@ -53,19 +51,24 @@ def read_ranks(folder: str) -> Ranks:
     tp, pp, ep = (max(p[i] for p in files) + 1 for i in range(3))
     LIMITS.check("shards", tp * pp * ep, "the number of ranks", folder)
     labels = {f.path: _label(p, tp, pp, ep) for p, f in files.items()}
-    gone = [_Place(t, p, e) for t in range(tp) for p in range(pp) for e in range(ep) if _Place(t, p, e) not in files]
+    gone = [Place(t, p, e) for t in range(tp) for p in range(pp) for e in range(ep) if Place(t, p, e) not in files]
     first = next(iter(files.values()))
     args = arguments(first.value.get("args"))
     wants = _said(args, "tensor_model_parallel_size"), _said(args, "pipeline_model_parallel_size")
     if gone or any(w > n for w, n in zip(wants, (tp, pp), strict=True)):
-        place = gone[0] if gone else _Place(tp, 0, 0) if wants[0] > tp else _Place(0, pp, 0)
+        place = gone[0] if gone else Place(tp, 0, 0) if wants[0] > tp else Place(0, pp, 0)
         name = next((n for n in _chunks(first)[0]), "")
         whose = _label(place, max(tp, wants[0]), max(pp, wants[1]), ep)
         text = f"the file of {whose} is missing: {printable(name)!r} and others lack its part"
         raise CorruptError(text, path=folder, hint=AGAIN)
     findings = findings_of(files.values())
     findings += _iterations(files, labels)
-    found = Ranks(tuple({} for _ in range(tp)), list(files.values()), labels, {}, findings, [])
+    told = tell(files, lambda p: _label(p, tp, pp, ep), lambda f: next((n for n in _chunks(f)[0]), ""))
+    findings += told.findings
+    alone = len(files) == 1
+    found = Ranks(
+        tuple({} for _ in range(tp)), list(files.values()), labels, {}, findings, [], told.known or alone, mesh_of(tp, pp, ep)
+    )  # fmt: skip
     layers = _Layers(files, tp, pp, ep)
     for place, file in sorted(files.items()):
         _take(found, place, file, layers)
@@ -83,8 +86,8 @@ def _said(args: Mapping[str, object], key: str) -> int:
     return value if type(value) is int and 0 < value <= LIMITS.shards else 1
 
 
-def _open_all(folder: str) -> dict[_Place, RankFile]:
-    files: dict[_Place, RankFile] = {}
+def _open_all(folder: str) -> dict[Place, RankFile]:
+    files: dict[Place, RankFile] = {}
     for name in sorted(store.listdir(folder)):
         found = _FOLDER.fullmatch(name)
         path = next((p for f in _FILES if store.is_file(p := os.path.join(folder, name, f))), None) if found else None
@@ -98,20 +101,20 @@ def _open_all(folder: str) -> dict[_Place, RankFile]:
                 "is of the models before Megatron-core (language_model), which are not read", path=path,
                 hint="tools/checkpoint/convert.py, which comes with Megatron, makes one of its core",
             )  # fmt: skip
-        files[_Place(int(found[1]), int(found[2] or 0), int(found[3] or 0))] = file
+        files[Place(int(found[1]), int(found[2] or 0), int(found[3] or 0))] = file
     if not files:
         raise CorruptError("has no rank's file", path=folder)
     return files
 
 
-def _label(p: _Place, tp: int, pp: int, ep: int) -> str:
+def _label(p: Place, tp: int, pp: int, ep: int) -> str:
     words = [f"tensor-parallel rank {p.tensor}"] if tp > 1 or (pp == 1 and ep == 1) else []
     words += [f"pipeline stage {p.stage}"] if pp > 1 else []
     words += [f"expert-parallel rank {p.expert}"] if ep > 1 else []
     return ", ".join(words)
 
 
-def _iterations(files: Mapping[_Place, RankFile], labels: Mapping[str, str]) -> list[Finding]:
+def _iterations(files: Mapping[Place, RankFile], labels: Mapping[str, str]) -> list[Finding]:
     """An error where a rank counts another iteration than most."""
     by: dict[object, list[str]] = {}
     for f in files.values():
@@ -142,12 +145,12 @@ def _chunks(file: RankFile) -> list[dict[str, Any]]:
 class _Layers:
     """Where the layers of each stage and the experts of each rank begin."""
 
-    def __init__(self, files: Mapping[_Place, RankFile], tp: int, pp: int, ep: int) -> None:
+    def __init__(self, files: Mapping[Place, RankFile], tp: int, pp: int, ep: int) -> None:
         self.first: dict[tuple[int, int], int] = {}  # (stage, chunk) -> layers before it
         counts: dict[tuple[int, int], int] = {}
         experts = 0
         for p in range(pp):
-            for c, chunk in enumerate(_chunks(files[_Place(0, p, 0)])):
+            for c, chunk in enumerate(_chunks(files[Place(0, p, 0)])):
                 counts[c, p] = max((layer_of(n) for n in chunk), default=-1) + 1
                 experts = max([experts, *(expert_of(n) + 1 for n in chunk)])
         at = 0
@@ -157,7 +160,7 @@ class _Layers:
         self.experts = experts if ep > 1 else 0  # of each expert-parallel rank
 
 
-def _take(found: Ranks, place: _Place, file: RankFile, layers: _Layers) -> None:
+def _take(found: Ranks, place: Place, file: RankFile, layers: _Layers) -> None:
     """The tensors of one rank under the names of the whole model."""
     into: Any = found.tensors[place.tensor]
     for c, chunk in enumerate(_chunks(file)):

@@ -70,6 +70,12 @@ def arguments(args: object) -> dict[str, object]:
     return {k: v for k, v in state.items() if type(k) is str and _is_plain(v)}
 
 
+def mesh_of(tensor: int, stages: int, experts: int) -> str:
+    """The mesh of a run in words: "2 x 2 (tensor, pipeline)"; "" of one rank."""
+    axes = [(n, what) for n, what in ((tensor, "tensor"), (stages, "pipeline"), (experts, "expert")) if n > 1]
+    return f"{' x '.join(str(n) for n, _ in axes)} ({', '.join(what for _, what in axes)})" if axes else ""
+
+
 def _is_plain(value: object) -> bool:
     """Whether a setting is a plain value, or a few whole numbers (a window)."""
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):

@@ -126,6 +126,7 @@ def open(path: str) -> Checkpoint:
     made.findings += _other_items(folder)
     made.mesh = _mesh(folder, reader.pieces)
     made.unread = reader.unread
+    made.audit = reader.audit
     firsts = {n.split(".")[0] for n in reader.tensors}
     state = {*_STATE, *(("state",) if "target" in firsts else ())}  # T5X keeps both side by side
     made.beside = frozenset(n for n in reader.tensors if n.split(".")[0] in state or (reader.tensors[n].spec.shape == () and "." not in n))
@@ -221,6 +222,7 @@ class _Reader:
         self.unread: dict[str, Unread] = {}
         self.used: dict[str, int] = {}
         self.pieces: dict[str, int] = {}  # array -> its chunks
+        self._kept: dict[str, tuple[zarr.Form, Mapping[tuple[int, ...], Value]]] = {}
         self._lacking: list[str] = []
         self._holes: list[tuple[str, int, bool]] = []
         self._wrong: list[Finding] = []
@@ -273,6 +275,7 @@ class _Reader:
             self.unread[name] = Unread("an array whose chunks are not all there", form.spec.dtype, form.spec.shape, _AGAIN)
             return True
         self._bounded(form.spec, there, what, path)
+        self._kept[name] = form, there
         boxes = zarr.whole_boxes(form, there, what, path) if not missing else None
         if boxes is None:
             self.tensors[name] = StoredTensor(name, form.spec, read=zarr.unpacked(form, there, what, path))
@@ -314,6 +317,15 @@ class _Reader:
                 self.used[path] = size
         self.used[about] = store.file_size(about)
         return loads(store.read_bytes(about), what="the file", path=about), values, about
+
+    def audit(self) -> Iterator[Finding]:
+        """That nothing would show damage to values, or that chunks of one size were exchanged."""
+        bare = [n for n, (form, there) in self._kept.items() if not zarr.is_checked(form, there.values())]
+        if bare:
+            many = f"{len(bare):,} of {len(self._kept):,} arrays"
+            text = f"no checksum covers the values of {many}, and chunks do not say what they are of: damage, or one of another step or"
+            text += f" array, shows only where it cannot be unpacked: {collapse(bare, 3)}"
+            yield Finding("info", "checksum", printable(bare[0], 100), printable(text, 1000))
 
     def findings(self) -> list[Finding]:
         """What is wrong with arrays and chunks."""

@@ -9,7 +9,7 @@ time.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from math import prod
 
@@ -34,15 +34,18 @@ _V2 = {
 _PACKINGS = ("zstd", "gzip", "zlib")
 _NONE = (1 << 64) - 1  # offset and length of an inner chunk that is not there
 _MOST = 1 << 31  # bytes of one chunk, unpacked
+_ZSTD = b"\x28\xb5\x2f\xfd"  # what a frame begins with
 FILL = "fill"  # what a chunk that is not there is
 
 
 class Codec(NamedTuple):
-    """How the elements of a chunk become bytes: big-endian, columns first, packed by what; in how many inner chunks."""
+    """How the elements of a chunk become bytes: big-endian, columns first, packed by what, with a CRC-32C behind; in how many inner
+    chunks."""
 
     packed: str = ""
     big: bool = False
     columns: bool = False
+    summed: bool = False
     inner: tuple[int, ...] | None = None  # the shape of the inner chunks of a shard
     index_first: bool = False
     index_summed: bool = True
@@ -145,6 +148,8 @@ def _third(raw: Mapping[str, object], name: str, path: str) -> _Parts:
 def _codecs(listed: object, name: str, path: str) -> Codec:
     codec = Codec()
     for c in listed if isinstance(listed, list) else ():
+        if codec.summed:
+            raise UnsupportedError(f"the array {printable(name, 80)!r} has a codec behind its checksum, which is not read", path=path)
         kind = c.get("name") if isinstance(c, Mapping) else c
         settings = c.get("configuration") if isinstance(c, Mapping) else None
         settings = settings if isinstance(settings, Mapping) else {}
@@ -152,6 +157,8 @@ def _codecs(listed: object, name: str, path: str) -> Codec:
             codec = codec._replace(big=settings.get("endian") == "big")
         elif kind in _PACKINGS and not codec.packed:
             codec = codec._replace(packed=str(kind))
+        elif kind == "crc32c" and not codec.summed:
+            codec = codec._replace(summed=True)
         elif kind == "sharding_indexed" and codec == Codec():
             inner = _sizes(settings.get("chunk_shape"), 1)
             index = settings.get("index_codecs")
@@ -182,7 +189,8 @@ def _fill(value: object, dtype: str) -> bytes:
 def whole_boxes(form: Form, values: Mapping[tuple[int, ...], Value], what: str, path: str) -> tuple[Box, ...] | None:
     """The chunks as boxes, where nothing packs them and each is a run of a file; None where they must be unpacked. CorruptError where one
     has other bytes than its shape takes."""
-    if form.codec.packed or form.codec.inner is not None or form.codec.big or not all(isinstance(v, Extent) for v in values.values()):
+    apart = form.codec.packed or form.codec.summed or form.codec.inner is not None or form.codec.big
+    if apart or not all(isinstance(v, Extent) for v in values.values()):
         return None
     width = max(1, DTYPES[form.spec.dtype].bits // 8)
     own = tuple(prod(form.chunk[:i]) for i in range(len(form.chunk))) if form.codec.columns else row_major_strides(form.chunk)
@@ -260,6 +268,16 @@ def _elements(form: Form, value: Value | None, what: str, path: str) -> NDArray[
     return out
 
 
+def is_checked(form: Form, values: Iterable[Value]) -> bool:
+    """Whether a checksum covers every chunk: its own, its packing's, or that of the node of a store that it lies in. Reads the beginning
+    of one chunk."""
+    apart = next((v for v in values if isinstance(v, Extent)), None)
+    if apart is None or form.codec.summed or form.codec.packed in ("gzip", "zlib"):
+        return True
+    head = _read(apart._replace(length=min(5, apart.length))) if form.codec.packed else b""
+    return head[:4] == _ZSTD and bool(head[4:5] and head[4] & 4)  # RFC 8878: the flag of a frame with a content checksum
+
+
 def _read(extent: Extent) -> bytes:
     blob = store.open_blob(extent.path)
     try:
@@ -273,11 +291,18 @@ def _decoded(raw: bytes, shape: tuple[int, ...], codec: Codec, width: int, what:
     import numpy as np
 
     size = prod(shape) * width
+    if codec.summed:
+        if crc32c.value(raw[:-4]) != int.from_bytes(raw[-4:], "little") or len(raw) < 4:
+            raise CorruptError(f"{what} is damaged: its CRC-32C is not the one it carries", path=path)
+        raw = raw[:-4]
     try:
         if codec.packed == "zstd":
             raw = zstd.unpack(raw, size)
         elif codec.packed:
-            raw = zlib.decompressobj(31 if codec.packed == "gzip" else 15).decompress(raw, size + 1)
+            unpacker = zlib.decompressobj(31 if codec.packed == "gzip" else 15)
+            raw = unpacker.decompress(raw, size + 1)
+            if len(raw) == size and not unpacker.eof:  # the checksum comes last
+                raise CorruptError(f"{what} is damaged: it ends before its checksum", path=path)
     except (ValueError, zlib.error) as e:
         raise CorruptError(f"{what} is damaged: {e}", path=path) from None
     except UnsupportedError as e:

@@ -274,7 +274,8 @@ def _archive(blob: store.Blob, size: int, path: str) -> Archive:
 
 class Held(NamedTuple):
     """What a torch.save file holds: the value that its pickle describes, what finds the bytes of a storage, how many tensors were rebuilt,
-    the checksums, the findings, the names in the pickle that are not on the allow-list, and its bytes."""
+    the checksums, the findings, the names in the pickle that are not on the allow-list, its bytes, and the name that the file was saved
+    under, without its suffix ("archive" where it was saved under none)."""
 
     value: Any
     locate: Locate
@@ -283,6 +284,7 @@ class Held(NamedTuple):
     findings: list[Finding]
     opaque: tuple[str, ...]
     raw: bytes
+    called: str
 
 
 def read_zip(blob: store.Blob, size: int, path: str, known: Container[str] = ()) -> Held:
@@ -324,7 +326,7 @@ def _read_archive(blob: store.Blob, archive: Archive, known: Container[str]) -> 
         return e.start, declared, key
 
     found += state_dict.lengths(got.storages, entries, records, _AGAIN)
-    return Held(got.value, locate, len(got.storages), archive.checks, found, opaque, raw)
+    return Held(got.value, locate, len(got.storages), archive.checks, found, opaque, raw, root.rstrip("/"))
 
 
 def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:

@@ -22,13 +22,15 @@ from .views import Maker
 
 
 class RankFile(NamedTuple):
-    """`value` is what the pickle describes; `maker` makes stored tensors of the Tensors in it."""
+    """`value` is what the pickle describes; `maker` makes stored tensors of the Tensors in it; `called` is the name that the file was saved
+    under, without its suffix, "" where it does not say."""
 
     path: str
     value: Any
     maker: Maker
     checks: Callable[[], Iterator[Check]]
     findings: list[Finding]
+    called: str = ""
 
     def tensor(self, name: str, value: object) -> StoredTensor:
         """The stored tensor of a Tensor. CorruptError where the value is none."""
@@ -46,7 +48,7 @@ def open_rank(path: str, known: Collection[str] = ()) -> RankFile:
         with paused():
             if blob.pread(2, 0) == b"PK":
                 held = read_zip(blob, size, path, known)
-                return RankFile(path, held.value, Maker(held.locate, path), held.checks, held.findings)
+                return RankFile(path, held.value, Maker(held.locate, path), held.checks, held.findings, held.called)
             stream = legacy.Stream(blob, size, path)
             if stream.next() != legacy.MAGIC:
                 raise CorruptError("is no file of torch.save", path=path)

@@ -21,6 +21,7 @@ ORDER = 95
 FLOWS = ("input", "input_scale", "output", "activation")  # static scales of what flows through
 SCALES = ("scales", "global", "nested_scales", "biases", "zeros", "map", "nested_map", *FLOWS)
 LARGEST, SMALLEST = 1e4, 1e-20  # trained weights stay between them, whatever their scale is
+TINY = 1e-12  # which some scale of a weight reaches, if it is no padding
 ROWS = 64  # of a tensor of blocks, at either end
 # bitsandbytes functional.py: create_normal_map, get_4bit_type
 MAPS = {
@@ -34,7 +35,8 @@ HINT = "hold it against the original: ckptkit diff ORIGINAL QUANTISED"
 def packing_scales(s: Subject, scan: Scan) -> Iterator[Finding]:
     """One scale that is NaN, infinite or zero makes a whole block of weights so: an error, but for a zero whose codes stand for zeros
     themselves. So is a negative one where the packing has none, a bitsandbytes map of other values than the library's, and scales that no
-    trained model has: beyond 10,000 or below 1e-20, as they are when their bytes are in the other order. Of ggml's blocks, whose scales lie
+    trained model has: beyond 10,000, one below 1e-20 or all below 1e-12, as they are when their bytes are in the other order
+    or of the other 16-bit type. Of ggml's blocks, whose scales lie
     among the codes, some at either end of the tensor are looked at.
     """
     for weight in s.packings.weights.values():
@@ -71,7 +73,7 @@ def _wrong(weight: PackedWeight, role: str, values: NDArray[Any]) -> str:
         return f"{'zero points' if role == 'zeros' else role} of {weight.name} reach {most:.3g}" if most > 1e6 else ""
     kind = weight.form.packing
     bound = 1e12 if (kind, role) == ("ct-fp4", "global") else LARGEST  # which divides
-    if most > bound or (kind != "ggml" and least < SMALLEST):
+    if most > bound or (kind != "ggml" and (least < SMALLEST or 0 < most < TINY)):
         return f"scales of {weight.name} go from {least:.3g} to {most:.3g}: are their bytes in the other order?"
     signed = kind == "ggml" or getattr(by_name(kind), "SIGNED", False)
     negative = 0 if signed else int(np.count_nonzero(values < 0))

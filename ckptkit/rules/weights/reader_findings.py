@@ -6,7 +6,8 @@ from .._base import noticed
 
 noticed("checksum", "error", "The bytes have the checksums that the file keeps", """
     A zip's CRC32, a TensorFlow bundle's and table's crc32c, held against every byte. An error is damage: a cut or altered
-    download, a failing disk. As an information: the file was saved without checksums, so that damage to it cannot be noticed.""",
+    download, a failing disk. As an information: the file was saved without checksums, so that damage to it cannot be noticed (arrays of
+    zarr, whose chunks have none unless a codec adds one).""",
     reads="weights")  # fmt: skip
 noticed("shards", "error", "The index and the shards agree", """
     A tensor that the index names and no shard holds is lost, one that lies in another shard or in two is read by different
@@ -17,7 +18,11 @@ noticed("shards", "error", "The index and the shards agree", """
 noticed("pieces", "error", "The pieces of a tensor are all there, and agree", """
     A tensor that a format keeps in pieces (a mesh, files of tensor-parallel ranks, flat partitions): what no
     piece has is a hole, and where two ranks keep the same elements they must be the same. Either names the tensor and the rank: a file is
-    gone, or is of another step.""", reads="weights")  # fmt: skip
+    gone, or is of another step. So is a rank's file in another's place, as far as it says whose it is (the name it was saved under, what it
+    lists as its own, its rank in the run, its random seeds, where the padding lies).""", reads="weights")  # fmt: skip
+noticed("ranks", "info", "What the files of ranks do not tell", """
+    Where nothing in a rank's file says whose it is or of which step (no name that it was saved under, no count of an optimizer's, items of
+    the same sizes as another's), two that were exchanged, or one of another step, could not be noticed.""", reads="weights")  # fmt: skip
 noticed("padding", "info", "Padded rows are left out", """
     A training library pads the vocabulary to a multiple that its ranks can share. Where the configuration says how many rows are true, the
     others are no part of the model.""")  # fmt: skip
@@ -67,7 +72,9 @@ noticed(
 )
 noticed("overlap", "warning", "Tensors do not share bytes", """
     Two entries of a TensorFlow index lie over each other; TensorFlow never writes that.""")  # fmt: skip
-noticed("unused-bytes", "info", "Every byte belongs to a tensor", "Some bytes of a data file belong to none.")
+noticed("unused-bytes", "error", "Every byte belongs to a tensor", """
+    Some bytes of a data file belong to none. In a GGUF file bytes between tensors are an error, for which llama.cpp refuses it (a tensor
+    with the type or the shape of another leaves some), and those behind the last one a warning. An information elsewhere.""")  # fmt: skip
 noticed("data-file", "warning", "The data files that the index counts are there", "One is missing; no tensor is in it.")
 noticed("slice", "warning", "Every slice belongs to a variable", "The entry of a partitioned variable's slice, without the variable.")
 noticed("header", "info", "The header has only known fields", "Further fields of a safetensors entry are ignored.")

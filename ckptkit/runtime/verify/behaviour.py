@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ...comparison.pair import ATOL, RTOL, Level, Step, rounded_to
 from ...errors import CheckpointError, UndecidedError, UsageError, one_of
 from ...graph.account import require_read
 from ...graph.canonical_arrays import Weights
+from ...support.progress import Watch, phase
 from ..build import arrays_of, require
 from ..spec import Spec, spec_of
 from .probes import longest, make_probes
@@ -22,27 +24,52 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[np.generic]]
 
+Told = Callable[[int], object] | None
+Progress = Callable[[int, int], object] | None
 ROUNDINGS = 4
+BYTES = 4  # a parameter in float32, as both sides are run
 
 
-def run_torch(spec: Spec, arrays: Arrays, inputs: Arrays, dtype: str = "float32") -> Arrays:
-    """Every array on the way through the PyTorch model of a spec, its weights laid out afresh."""
+def run_torch(spec: Spec, arrays: Arrays, inputs: Arrays, told: Told = None, dtype: str = "float32") -> Arrays:
+    """Every array on the way through the PyTorch model of a spec, its weights laid out afresh. `told` hears of how many numbers each layer
+    had that has run."""
     import torch as t
 
     from .. import torch as engine
 
     model = engine.build(spec, arrays, keep=False, dtype=dtype)
+    if told is not None:
+        tell = told
+        for module in model.modules():
+            if n := sum(p.numel() for p in module.parameters(recurse=False)):
+                module.register_forward_hook(lambda *_, n=n: tell(n) and None)
     with t.no_grad():
         out = model(**{k: t.from_numpy(v).long() for k, v in inputs.items()}, trace=True)
     return {k: v.numpy() for k, v in out.items()}
 
 
-def run_keras(spec: Spec, arrays: Arrays, inputs: Arrays) -> Arrays:
-    """The same through the Keras model."""
+def run_keras(spec: Spec, arrays: Arrays, inputs: Arrays, told: Told = None) -> Arrays:
+    """The same through the Keras model, of which `told` hears when it has run."""
     from .. import keras as engine
 
     mask = inputs.get("attention_mask")
-    return engine.trace(engine.build(spec, arrays, full_mask=mask is not None and mask.ndim == 3), inputs)
+    out = engine.trace(engine.build(spec, arrays, full_mask=mask is not None and mask.ndim == 3), inputs)
+    if told is not None:
+        told(_numbers(spec))
+    return out
+
+
+def _numbers(spec: Spec) -> int:
+    """How many numbers a model's parameters have."""
+    return sum(math.prod(shape) for name, shape, _ in spec.params() if name not in spec.ties)
+
+
+def _watch(progress: Progress, specs: Sequence[Spec]) -> Told:
+    """Who is told of numbers read and run through: every side's are read once and run once."""
+    if progress is None:
+        return None
+    watch = Watch(progress, total=2 * BYTES * sum(map(_numbers, specs)))
+    return lambda n: watch(n * BYTES)
 
 
 RUN = {"torch": run_torch, "keras": run_keras}
@@ -59,9 +86,11 @@ def both(engines: Sequence[str]) -> tuple[str, str]:
     return named[0], named[-1]
 
 
-def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Sequence[str] = ()) -> Level:
+def compare_behaviour(
+    pair: Pair, values: Level, probes: str | int, engines: Sequence[str] = (), progress: Progress = None
+) -> Level:
     """Both rebuilt and run. Equal weights in one engine must give equal outputs; a narrower copy is compared with the other rounded to
-    it."""
+    it. `progress` is called with (bytes read and run through, bytes in all), of parameters in float32."""
     for side in (pair.one, pair.two):
         require_read(side, "a model rebuilt")
     used = both(engines)
@@ -69,10 +98,11 @@ def compare_behaviour(pair: Pair, values: Level, probes: str | int, engines: Seq
     inputs = make_probes(specs[0], probes)
     inputs = _fitting(specs, inputs, isinstance(probes, str))
     traces, first = [], None
+    told = _watch(progress, specs)
     for i, (spec, weights) in enumerate(zip(specs, (Weights(pair.one), Weights(pair.two)), strict=True)):
-        full, arrays, _ = arrays_of(spec, weights)
+        full, arrays, _ = arrays_of(spec, weights, told=told)
         arrays = {n: _rounded(pair, i, n, x) for n, x in arrays.items()}
-        traces.append(_ran(used[i], (pair.one, pair.two)[i].checkpoint.path, full, arrays, inputs))
+        traces.append(_ran(used[i], (pair.one, pair.two)[i].checkpoint.path, full, arrays, inputs, told))
         first = first or (full, arrays)
     exact = used[0] == used[1] and values.verdict == "same" and not pair.folded and pair.atol is None and pair.rtol is None
     atol, rtol = (0.0, 0.0) if exact else _allowed(pair)
@@ -109,7 +139,7 @@ def _conditioned(
     if pair.atol is not None or pair.rtol is not None or _verdict(steps) != "different":
         return steps, ""
     require("torch")
-    exact = run_torch(*first, inputs, "float64")
+    exact = run_torch(*first, inputs, dtype="float64")
     lost = {s.name: s.worst for s in compare_traces(trace, exact, inputs, 0.0, 0.0)}
     wider = tuple(s._replace(allowed=max(s.allowed, ROUNDINGS * lost.get(s.name, 0.0))) for s in steps)
     return wider, f", or {ROUNDINGS} times what float32 loses there ({max(lost.values()):.2g} at most, measured against float64)"
@@ -138,10 +168,10 @@ def _fitting(specs: list[Spec], inputs: Arrays, named: bool) -> Arrays:
     return out
 
 
-def _ran(engine: str, side: str, spec: Spec, arrays: Arrays, inputs: Arrays) -> Arrays:
+def _ran(engine: str, side: str, spec: Spec, arrays: Arrays, inputs: Arrays, told: Told) -> Arrays:
     """The trace of one side. CheckpointError, in a line, for a model that its engine does not run."""
     try:
-        return RUN[engine](spec, arrays, inputs)
+        return RUN[engine](spec, arrays, inputs, told)
     except (ArithmeticError, IndexError, RuntimeError, ValueError) as e:
         first = str(e).strip().splitlines()[0] if str(e).strip() else ""
         message = f"does not run in {TITLES[engine]} as its configuration says: {type(e).__name__}{': ' if first else ''}{first}"
@@ -202,8 +232,9 @@ def _verdict(steps: tuple[Step, ...]) -> str:
     return "same" if all(s.worst <= s.allowed for s in steps) else "different"
 
 
-def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
-    """The first checkpoint rebuilt here, the second loaded by the library its users will load it with."""
+def compare_library(pair: Pair, probes: str | int, library: str, progress: Progress = None) -> Level:
+    """The first checkpoint rebuilt here, the second loaded by the library its users will load it with. `progress`: of the first, as
+    `compare_behaviour` tells it."""
     from .peers import PEERS, load_and_run
 
     if library not in PEERS:
@@ -216,9 +247,11 @@ def compare_library(pair: Pair, probes: str | int, library: str) -> Level:
         raise UndecidedError(
             f"{library} does not read this naming", path=pair.two.checkpoint.path, hint=f"convert it with --to {reads} first"
         )
-    full, arrays, _ = arrays_of(spec, Weights(pair.one))
+    told = _watch(progress, [spec])
+    full, arrays, _ = arrays_of(spec, Weights(pair.one), told=told)
     arrays = {n: _rounded(pair, 0, n, x) for n, x in arrays.items()}
-    mine = run_torch(full, arrays, inputs)
+    mine = run_torch(full, arrays, inputs, told)
+    phase(progress, f"loading and running it by {library}")
     theirs, complaints = load_and_run(library, pair.two, inputs, mine)
     atol, rtol = _allowed(pair)
     normed = {
