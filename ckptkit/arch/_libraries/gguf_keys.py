@@ -32,6 +32,8 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "t5": ("t5", "T5ForConditionalGeneration"),
     "bert": ("bert", "BertModel"),
     "modern-bert": ("modernbert", "ModernBertModel"),
+    "eurobert": ("eurobert", "EuroBertModel"),
+    "nomic-bert": ("nomic_bert", "NomicBertModel"),
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
@@ -211,6 +213,7 @@ def _scales(of: Mapping[str, object], layers: int, hidden: object) -> dict[str, 
 
 def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> dict[str, object]:
     """Our own block, as the file has it, else which model it is."""
+    from ckptkit.containers.gguf import SEGMENTS
     from ckptkit.containers.gguf.header import Value
 
     held = kept.get(OWN)
@@ -226,6 +229,8 @@ def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> d
     model, cls = MODELS[name]
     if name == "llama" and of.get("expert_count"):
         model, cls = "mixtral", "MixtralForCausalLM"
+    elif name == "bert" and SEGMENTS not in kept:
+        model, cls = "distilbert", "DistilBertModel"
     elif name == "mamba" and of.get("ssm.dt_b_c_rms"):
         model, cls = "falcon_mamba", "FalconMambaForCausalLM"
     elif name == "olmo2" and of.get("attention.sliding_window"):
