@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ckptkit.schema import TORCH, Besides, Derived, Dialect, Files
 
 E, M = "encoder.layers.{layer}.", "encoderLayer.{layer}."
+D, W = "decoder.layers.{layer}.", "decoderLayer.{layer}."
 NAMES: Mapping[str, str] = {
     "embeddings.word": "embeddings.word_embeddings", "embeddings.position": "embeddings.position_embeddings",
     "embeddings.segment": "embeddings.segment_embeddings", "embeddings.task": "embeddings.task_type_embeddings",
@@ -20,6 +21,11 @@ NAMES: Mapping[str, str] = {
     E + "ffn.output": M + "feedForward.outputDense", E + "ffn.norm": M + "ffnLayerNorm", "pooler": "pooler", "nsp": "nsp",
     "mlm.transform": "mlmDense", "mlm.norm": "mlmLayerNorm", "mlm.decoder": "mlmDecoder", "rtd.dense": "dense",
     "rtd.output": "dense_prediction", "uie.start": "linear_start", "uie.end": "linear_end",
+    **{f"{D}attention.{part}": f"{W}multiHeadAttention.{part[0]}" for part in ("query", "key", "value", "output")},
+    **{f"{D}attention.{part}_norm": f"{W}multiHeadAttention.{part[0]}_norm" for part in ("query", "key")},
+    D + "attention.norm": W + "attnLayerNorm", D + "ffn.norm": W + "ffnLayerNorm", D + "ffn.gate": W + "feedForward.intermediateDense",
+    D + "ffn.up": W + "feedForward.intermediateDense2", D + "ffn.intermediate": W + "feedForward.intermediateDense",
+    D + "ffn.output": W + "feedForward.outputDense", "decoder.norm": "LayerNormFinal", "lm_head": "lm_head",
 }  # fmt: skip
 
 
@@ -34,7 +40,8 @@ def memory(hf: Dialect, modules: Mapping[str, object], *, derived: Mapping[str, 
         container="torch",
         filename="pytorch_model.bin",
         rows=rows,
-        lacks={p: k for p, k in hf.lacks.items()},
+        lacks=hf.lacks,
+        unties=frozenset({"lm_head.weight"}) if getattr(modules.get("lm_head"), "tied", None) else frozenset(),
         besides=Besides(repeats=again, derived=derived),
         files=Files(),
         config=hf.config,
