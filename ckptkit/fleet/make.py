@@ -10,9 +10,10 @@ from contextlib import closing
 
 from .. import store
 from .._typing import NamedTuple
+from ..containers import Part
 from ..engine.jobs import Raw, jobs_of
 from ..engine.output import write_parts
-from ..engine.sources import Unpacker, flat
+from ..engine.sources import Unpacker, flats
 from ..engine.spans import spans_of
 from ..engine.worker import Settings, Worker
 from ..limits import using
@@ -40,7 +41,7 @@ def made(part: Plan, *, clip: bool = False, sums: bool = True) -> Made:
     with using(**limits), closing(Unpacker()) as unpacker:
         data = bytearray(part.layout.files[0][1])
         kind = part.layout.checksum if sums else None
-        sources, dtypes = tuple(flat(s) for s in part.sources), tuple(s.dtype for s in part.sources)
+        sources, dtypes = flats(part.sources), tuple(s.dtype for s in part.sources)
         settings = Settings(
             (PATH,), sources, dtypes, checksum(kind) if kind else None, kind is not None, None, clip, [False], None, False, unpacker
         )
@@ -54,6 +55,7 @@ def made(part: Plan, *, clip: bool = False, sums: bool = True) -> Made:
                 files.turn(k, forwards=isinstance(job, Raw))
                 worker.do(job)
             worker.finish()
-            write_parts(files, (PATH,), sorted(part.layout.parts, key=lambda p: p.offset))
+            known: list[Part] = sorted(part.layout.parts, key=lambda p: p.offset)
+            write_parts(files, (PATH,), known)
         crcs = {t.name: worker.crcs.get(t.name, 0) for t in part.tasks} if kind is not None else {}
         return Made(data, crcs, worker.lost, files.fetched if remote else worker.bytes_read)
