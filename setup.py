@@ -1,15 +1,15 @@
-"""The one compiled module, which is optional: where no compiler is, the installation goes on without it, and numpy does its work.
+"""The compiled modules, which are optional: where no compiler is, the installation goes on without them, and numpy and Python do the work.
 
 Everything else is in pyproject.toml.
 """
 
 from setuptools import Extension, setup
 
-KERNELS = Extension(
-    "ckptkit.support._kernels",
-    ["ckptkit/support/_kernels.c"],
-    extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-std=c11", "-g0"],
-    optional=True,
-)
+FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-std=c11", "-g0"]
+NAMES = ("_kernels", "_columns")
 
-setup(ext_modules=[KERNELS])
+setup(
+    ext_modules=[
+        Extension(f"ckptkit.support.{name}", [f"ckptkit/support/{name}.c"], extra_compile_args=FLAGS, optional=True) for name in NAMES
+    ]
+)

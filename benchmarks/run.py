@@ -36,7 +36,7 @@ sys.path.insert(0, str(HERE))
 from cases import Case, bounds, cases  # noqa: E402
 from data import ensure  # noqa: E402
 from measure import Failed, Sample, clear, condition, machine, peak_anonymous, run_once, size_of, warm  # noqa: E402
-from report import worse, write_report  # noqa: E402
+from report import told, worse, write_report  # noqa: E402
 from row import Row  # noqa: E402
 from tools import TOOLS, command  # noqa: E402
 
@@ -200,7 +200,7 @@ def main() -> int:
         reference = next(iter(row.samples))
         words = ", ".join(f"{n} {row.wall(n):.3f} s ({row.wall(n) / row.wall(reference):.2f}x)" for n in row.samples)
         peak = f"; {row.peaks['ckptkit'] / 2**20:.0f} MiB" if "ckptkit" in row.peaks else ""
-        print(f"{case.name}: {words}{peak}", flush=True)
+        print(f"{case.name}: {words}{peak}; {told(row)}", flush=True)
         rows.append(row)
         kept[case.name] = [row.samples, row.peaks, row.size]
         saved.write_text(json.dumps(kept))

@@ -181,7 +181,7 @@ def child(who: str, source: str, target: str, words: dict[str, Any]) -> None:
 
     watch = threading.Thread(target=look)
     watch.start()
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     read = 0
     if who == "ckptkit":
         done = convert(source, target, **words)
@@ -202,10 +202,10 @@ def child(who: str, source: str, target: str, words: dict[str, Any]) -> None:
             for f in coming:
                 out.write(f.result())
         read = size
-    took = time.perf_counter() - started
+    took, spent = time.perf_counter() - started, time.process_time() - spent
     stop.set()
     watch.join()
-    print(json.dumps({"took": took, "read": read, "memory": peak[0] - before}))
+    print(json.dumps({"took": took, "spent": spent, "read": read, "memory": peak[0] - before}))
 
 
 WORDS: dict[str, dict[str, Any]] = {

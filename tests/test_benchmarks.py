@@ -46,6 +46,13 @@ def test_what_waits_for_the_disk_is_held_against_a_copy_that_waits(report: Any) 
     assert allowed(report, row) == {"ckptkit": "2.6 ✓", "ckptkit, unsynced": "1.6 ✓"}
     row = measured({**seconds, "ckptkit": 2.7, "ckptkit, unsynced": 1.65}, synced=1.3, limit=1.5, more=0.1)
     assert allowed(report, row) == {"ckptkit": "2.6 ✗", "ckptkit, unsynced": "1.6 ✗"}
+    assert report.told(row) == "ckptkit at most 2.600 s ✗, unsynced 1.600 s ✗"
+
+
+def test_memory_is_held_against_the_interpreter(report: Any) -> None:
+    row = measured({"cat": 1.0, "ckptkit": 1.0})._replace(peaks={"ckptkit": 70 << 20})
+    cells = [line.split("|")[7].strip() for idle in (0, 5 << 20, 6 << 20) for line in report._table([row], idle)[3:]]
+    assert cells == ["70", "70 ✗", "70 ✓"]
 
 
 def test_rows_that_are_worse_than_in_an_earlier_report_are_named(report: Any, tmp_path: Path) -> None:

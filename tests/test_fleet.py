@@ -22,6 +22,8 @@ from ckptkit.errors import CheckpointError
 from ckptkit.fleet.run import known
 from ckptkit.fleet.units import LARGE_UNIT, MOST_PARTS, UNIT, size_for
 from ckptkit.plan.values import Plan
+from ckptkit.store.local import LocalTree
+from ckptkit.store.reaching import is_r2
 from ckptkit.verbs.convert import convert
 
 SMALL = 100_000  # bytes of a unit
@@ -87,6 +89,33 @@ def test_units_done_one_by_one_are_byte_for_byte_what_one_process_writes(form: s
     assert len(run.units) >= 5 and all(r.tag for r in receipts.values())
     fleet.commit(run, receipts)
     assert written(tmp_path / "there") == written(tmp_path / "here")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "cast", "torch", "npz", "gguf", "tf", "quantized", "decoded"])
+def test_a_store_that_takes_parts_of_one_size_gets_them_and_the_same_bytes(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalTree, "equal_parts", True)
+    name, words = FORMS[form]
+    source = oracles.FIXTURES / name
+    convert(source, tmp_path / "here", **words)
+    run = fleet.begin(plan_of(source, tmp_path / "there", **words), unit=2_000)
+    for file in {u.file for u in run.units}:
+        sizes = [u.stop - u.start for u in run.units if u.file == file]
+        assert set(sizes[:-1]) <= {2_048} and sizes[-1] <= 2_048
+    receipts: dict[str, fleet.Receipt] = {}
+    for u in run.units:
+        receipts[u.name] = fleet.do(run, u)
+    fleet.commit(run, receipts)
+    assert written(tmp_path / "there") == written(tmp_path / "here")
+
+
+def test_r2_is_known_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_r2()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://0123abcd.r2.cloudflarestorage.com")
+    assert is_r2()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://example.com/.r2.cloudflarestorage.com")
+    assert not is_r2()
 
 
 def test_every_format_that_is_written_is_cut_above() -> None:

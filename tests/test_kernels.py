@@ -60,10 +60,10 @@ def test_a_compiler_takes_the_source_without_a_warning():
     """The module is optional, so that an installation goes on where it does not compile: here that is a failure."""
     import sysconfig
 
-    source = Path(__file__).resolve().parents[1] / "ckptkit/support/_kernels.c"
+    sources = (Path(__file__).resolve().parents[1] / "ckptkit/support").glob("*.c")
     quiet = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", *quiet, f"-I{sysconfig.get_paths()['include']}", "-fsyntax-only"]
-    done = subprocess.run(["cc", *flags, source], capture_output=True, text=True)
+    done = subprocess.run(["cc", *flags, *sources], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -256,3 +256,19 @@ print(kernels() is None, *out, sep="\\n")
     assert without[0] == "True"
     assert (with_them[0] == "False") is was_compiled()
     assert with_them[1:] == without[1:]
+
+
+@needs
+@pytest.mark.parametrize(("rows", "rank", "columns"), [(1, 1, 1), (7, 3, 5), (3, 64, 513), (33, 16, 1030)])
+def test_products_are_summed_in_order_with_one_rounding_each(rows: int, rank: int, columns: int) -> None:
+    left, right = (RNG.standard_normal(s, np.float32) for s in ((rows, rank), (rank, columns)))
+    want = np.zeros((rows, columns), np.float32)
+    for k in range(rank):
+        want = (want + left[:, k : k + 1].astype(np.float64) * right[k].astype(np.float64)).astype(np.float32)
+    got = np.full((rows, columns), 7, np.float32)
+    K.products(left, right, got, rank)
+    np.testing.assert_array_equal(got, want)
+    cut = left.ravel()[1:]
+    for x, y, z, many in ((left, right, got[:0], rank), (left, right, got, 0), (left, right, got, -1), (cut, right, got, rank)):
+        with pytest.raises(ValueError, match="lengths"):
+            K.products(x, y, z, many)

@@ -3,6 +3,7 @@
 Source: transformers models/distilbert (names, classes, configuration keys of its own).
 """
 
+from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, WORD_PIECES, flax, tf
 from ckptkit.arch.bert import DEFAULTS, MLM_OWN
@@ -100,6 +101,7 @@ ARCHITECTURE = Architecture(
         HF,
         tf(MODULES, HF, "distilbert/", shared={"vocab_projector": "mlm"}),
         flax(MODULES, HF),
+        gguf_others.bert(segments=False, defaults={"activation": "gelu", "tied": True}),
         hub.backbone(
             ("DistilBertBackbone",),
             "distil_bert.distil_bert_backbone",

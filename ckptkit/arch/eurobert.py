@@ -6,6 +6,8 @@ Source: transformers models/eurobert.
 from ckptkit.arch._libraries.decoders import NAMES, WORDS, attention, decoder, gated, hf, last, may
 from ckptkit.arch._libraries.encoders import L
 from ckptkit.arch._libraries.forward import WHOLE
+from ckptkit.arch._libraries.gguf import NAMES as GGML
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.schema import Class, linear
 
 
@@ -39,8 +41,14 @@ HF = HF._replace(config=HF.config._replace(usual={"mask_token_id": ...}), classe
     Class("EuroBertForTokenClassification", frozenset({"classifier"}), kinds={"classifier": "tokens"}),
 ))  # fmt: skip
 
+GGUF = gguf(
+    "eurobert", MODULES, names={encoders(k): v for k, v in GGML.items()}, without=("mlm", "stem.transform", "classifier"),
+    implied={"activation": "silu", "attention_bias": False, "mlp_bias": False}, defaults={"pooling": "late"},
+    also={"attention.causal": False}, free={"pooling": ...},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "eurobert", "EuroBERT", MODULES, HF,
+    "eurobert", "EuroBERT", MODULES, HF, GGUF,
     rank=4,  # its core is named as Llama's, which comes first where nothing says which
     relations=("hidden_in = hidden",),
     traits={

@@ -7,6 +7,7 @@ whose keys are GPT-2's.
 from ckptkit.arch._libraries.decoder_words import may
 from ckptkit.arch._libraries.decoders import ROPE
 from ckptkit.arch._libraries.encoders import BERT_AGAIN, BERT_CLASSES, BERT_HEADS, MLM, L, classes, form, hf, traits, without
+from ckptkit.arch._libraries.gguf_others import nomic_bert
 from ckptkit.arch._libraries.transformers import DERIVED, HF_ACTIVATIONS
 from ckptkit.arch.bert import MODULES as BERT
 from ckptkit.schema import Architecture, Besides, Key, linear
@@ -73,5 +74,6 @@ ARCHITECTURE = Architecture(
             prefixes=("nomic_bert.", ""),
             besides=Besides(repeats=BERT_AGAIN, derived=DERIVED),
         ),
+        nomic_bert(),
     ),
 )  # fmt: skip

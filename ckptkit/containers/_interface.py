@@ -133,7 +133,7 @@ class Checkpoint:
     @property
     def specs(self) -> Collection[TensorSpec]:
         """The dtypes and shapes of the tensors, far fewer than these: each object once."""
-        return {id(t[1]): t[1] for t in self.tensors.values()}.values()
+        return dict(zip(map(id, specs := [t[1] for t in self.tensors.values()]), specs, strict=True)).values()
 
     def blob(self, path: str) -> store.Blob:
         """One of the checkpoint's files, open (kept until close; only ever read with pread)."""

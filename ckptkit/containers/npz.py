@@ -201,7 +201,7 @@ def layout(
     from zlib import crc32
 
     from ._wire.npy_header import write_header
-    from ._wire.zip_archive import directory_size, local_header, place
+    from ._wire.zip_write import directory_size, local_header, place
 
     specs: dict[str, TensorSpec] = {}
     for name, spec in tensors:
@@ -237,7 +237,7 @@ def _holds(name: str) -> bool:
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     """What follows each array's bytes, and the directory."""
     from ..support.crc32 import combine
-    from ._wire.zip_archive import Record, descriptor, directory
+    from ._wire.zip_write import Record, descriptor, directory
 
     records = [Record(*r) for r in cast("list[list[Any]]", layout.state["records"])]
     names, heads = cast("list[str]", layout.state["names"]), cast("list[list[int]]", layout.state["heads"])

@@ -23,6 +23,7 @@ from ..errors import CorruptError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.collector import paused
+from ..support.columns import compiled
 from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
@@ -139,23 +140,22 @@ def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
         return None
     # the metadata first, if there is any, and the entries: compiled where they pay; with the blanks of Python's json, or without
     gap = " " if text.find('": {', 0, 1000) >= 0 else ""
-    word, offset = r'"[^"\\\x00-\x1f]*"', "(0|[1-9][0-9]{0,18})"
+    word = r'"[^"\\\x00-\x1f]*"'
     start = re.match(rf'\{{("__metadata__":{gap}\{{(?:{word}:{gap}{word}(?:,{gap}(?=")|(?=\}})))*\}}),{gap}(?=")', text)
     head = start.end() if start is not None else 1
-    entry = rf'"dtype":{gap}"([A-Z0-9_]+)",{gap}"shape":{gap}\[([0-9, ]*)\],{gap}"data_offsets":{gap}\[{offset},{gap}{offset}\]'
-    found = re.split(rf'"([^"\\\x00-\x1f]+)":{gap}\{{{entry}\}}(?:,{gap}(?=")|\}}(?= *\Z))', text[head:])
-    names, dtypes, shapes = found[1::6], found[2::6], found[3::6]
-    n = len(names)
-    if not n or any(found[:-1:6]) or found[-1].strip(" ") or (8 + LIMITS.rank) * n > LIMITS.json_values or LIMITS.json_depth < 4:
+    columns = _by_loop(raw, len(text[:head].encode()), gap) or _by_pattern(text[head:], gap)
+    if columns is None:
         return None
-    begins, ends = found[4::6], found[5::6]
-    kinds = list(zip(dtypes, shapes, strict=True))
-    known = {kind: _kind(*kind, "," + gap) for kind in set(kinds)}
+    names, kinds, begins, ends = columns
+    n = len(names)
+    if (8 + LIMITS.rank) * n > LIMITS.json_values or LIMITS.json_depth < 4:
+        return None
+    known: dict[str | bytes, tuple[TensorSpec | None, int]] = {kind: _kind(kind, gap) for kind in set(kinds)}
     specs, due = zip(*map(known.__getitem__, kinds), strict=True)
     base = 8 + len(raw)
-    if begins[0] != "0" or begins[1:] != ends[:-1] or base + int(ends[-1]) != size or 4 * max(map(len, names)) > LIMITS.name_bytes:
+    if begins[0] or begins[1:] != ends[:-1] or base + ends[-1] != size or 4 * max(map(len, names)) > LIMITS.name_bytes:
         return None
-    if min(due) < 0 or list(map(int, ends)) != list(accumulate(due)) or n > LIMITS.tensors or len(raw) > LIMITS.json_bytes:
+    if min(due) < 0 or ends != list(accumulate(due)) or n > LIMITS.tensors or len(raw) > LIMITS.json_bytes:
         return None
     # tuple.__new__ is all that a named tuple's constructor calls; without a line of Python for each it takes a sixth of the time
     extents = map(partial(tuple.__new__, Extent), zip(repeat(path), accumulate(due, initial=base), due, strict=False))
@@ -168,10 +168,36 @@ def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
     return Checkpoint(path, NAME, tensors, files=(path,), metadata=_check_metadata(said.get(METADATA), path))
 
 
-def _kind(dtype: str, shape: str, between: str) -> tuple[TensorSpec | None, int]:
-    """(the spec, its bytes) of a type and a shape as they are written; bytes of -1 where they are not as any writer writes them."""
-    dims = shape.split(between) if shape else []
-    if dtype not in _BITS or len(dims) > LIMITS.rank or not all(n.isdigit() and str(int(n)) == n for n in dims):
+Columns = tuple[list[str], list[str | bytes], list[int], list[int]]  # names, dtypes with shapes, where the bytes begin and end
+
+
+def _by_loop(raw: bytes, head: int, gap: str) -> Columns | None:
+    """The entries of a header from byte `head` on, by the compiled loop; None where it is not there, or one is not as writers write it."""
+    native = compiled()
+    return native.entries(raw, head, bool(gap)) if native is not None else None
+
+
+def _by_pattern(text: str, gap: str) -> Columns | None:
+    """The same by a pattern."""
+    offset = "(0|[1-9][0-9]{0,18})"
+    entry = rf'"dtype":{gap}("[A-Z0-9_]+",{gap}"shape":{gap}\[[0-9, ]*\]),{gap}"data_offsets":{gap}\[{offset},{gap}{offset}\]'
+    found = re.split(rf'"([^"\\\x00-\x1f]+)":{gap}\{{{entry}\}}(?:,{gap}(?=")|\}}(?= *\Z))', text)
+    if len(found) < 5 or any(found[:-1:5]) or found[-1].strip(" "):
+        return None
+    return found[1::5], found[2::5], list(map(int, found[3::5])), list(map(int, found[4::5]))
+
+
+def _kind(written: str | bytes, gap: str) -> tuple[TensorSpec | None, int]:
+    """(the spec, its bytes) of a type and a shape as they are written ('"F32","shape":[2,3]'); bytes of -1 where they are not as any
+    writer writes them."""
+    text = written if isinstance(written, str) else written.decode("latin-1")
+    quoted, shaped, shape = text.partition(f',{gap}"shape":{gap}[')
+    dtype = quoted[1:-1]
+    if not shaped or quoted != f'"{dtype}"' or shape[-1:] != "]":
+        return None, -1
+    dims = shape[:-1].split("," + gap) if shape != "]" else []
+    sizes = all(len(n) < 20 and n.isascii() and n.isdigit() and str(int(n)) == n for n in dims)
+    if dtype not in _BITS or len(dims) > LIMITS.rank or not sizes:
         return None, -1
     spec = TensorSpec(dtype, tuple(map(int, dims)))
     bits = prod(spec.shape) * _BITS[dtype]
@@ -327,21 +353,21 @@ def layout(
     for key, value in inside.metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise UsageError(f"safetensors metadata is a map of strings; {key!r} is {value!r}")
-    sizes = {name: spec.nbytes for name, spec in specs.items()}
+    nbytes = {spec: spec.nbytes for spec in set(specs.values())}
+    sizes = dict(zip(specs, map(nbytes.__getitem__, specs.values()), strict=True))
     shards = split(list(sizes.items()), max_shard_size) or [[]]
     names = [filename] if len(shards) == 1 else shard_names(filename, len(shards))
     files: list[tuple[str, int]] = []
     parts: list[Part] = []
     slots: dict[str, Slot] = {}
     for i, (file, held) in enumerate(zip(names, shards, strict=True)):
-        held.sort(key=lambda n: (_RANK[specs[n].dtype], n))
-        header = _header(held, specs, sizes, inside.metadata)
+        held.sort(key=None if len({spec[0] for spec in nbytes}) == 1 else lambda n: (_RANK[specs[n].dtype], n))
+        lengths = list(map(sizes.__getitem__, held))
+        header = _header(held, specs, lengths, inside.metadata)
         parts.append(Part(i, 0, header))
-        end = len(header)
-        for name in held:
-            slots[name] = Slot(i, end, sizes[name])
-            end += sizes[name]
-        files.append((file, end))
+        places = list(accumulate(lengths, initial=len(header)))
+        slots.update(zip(held, map(partial(tuple.__new__, Slot), zip(repeat(i), places, lengths, strict=False)), strict=True))
+        files.append((file, places[-1]))
     if len(shards) > 1:
         weight_map = {name: names[slots[name].file] for name in specs}
         index = index_json(weight_map, sum(sizes.values()))
@@ -357,7 +383,11 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
 
 def _check_writable(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str, str]) -> dict[str, TensorSpec]:
     """The tensors that get bytes, by name."""
-    specs: dict[str, TensorSpec] = {}
+    specs = {n: spec for n, spec in tensors if n not in ties} if ties else dict(tensors)
+    fits = all(spec[0] in _BITS and prod(spec[1]) * _BITS[spec[0]] % 8 == 0 for spec in set(specs.values()))
+    if fits and "" not in specs and METADATA not in specs and len(specs) == sum([n not in ties for n, _ in tensors]):
+        return specs
+    specs = {}
     for name, spec in tensors:
         if name in ties:
             continue
@@ -374,19 +404,24 @@ def _check_writable(tensors: Sequence[tuple[str, TensorSpec]], ties: Mapping[str
     return specs
 
 
-def _header(names: Sequence[str], specs: Mapping[str, TensorSpec], sizes: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
-    """The first bytes of a file whose tensors follow in the order of `names`."""
-    entries: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
-    at = 0
-    for name in names:
-        dtype, shape = specs[name]
-        end = at + sizes[name]
-        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": (at, end)}
-        at = end
-    try:
-        import json
+def _header(names: Sequence[str], specs: Mapping[str, TensorSpec], lengths: Sequence[int], metadata: Mapping[str, str]) -> bytes:
+    """The first bytes of a file whose tensors follow in the order of `names`, each of so many bytes.
 
-        text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    The JSON is put together of what the names, the few dtypes and shapes, and the offsets are as text: a fifth of the time that json needs.
+    """
+    import json
+
+    quoted = json.encoder.encode_basestring  # what json.dumps(ensure_ascii=False) makes of a string
+    own = list(map(specs.__getitem__, names))
+    kinds = {spec: f':{{"dtype":"{spec[0]}","shape":[{",".join(map(str, spec[1]))}],"data_offsets":[' for spec in set(own)}
+    ends = list(map(str, accumulate(lengths, initial=0)))
+    columns = zip(map(quoted, names), map(kinds.__getitem__, own), ends, ends[1:], strict=False)
+    entries = [f"{name}{kind}{start},{end}]}}" for name, kind, start, end in columns]
+    if metadata:
+        said = json.dumps({METADATA: dict(metadata)}, ensure_ascii=False, separators=(",", ":"))
+        entries.insert(0, said[1:-1])
+    try:
+        text = f"{{{','.join(entries)}}}".encode()
     except UnicodeEncodeError:
         raise UsageError("a name or metadata value holds half a surrogate pair, which JSON cannot carry") from None
     text += b" " * (-len(text) % 8)

@@ -14,11 +14,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import repeat
 from math import prod
+from operator import add, gt
 
 from .. import store
 from .._typing import TYPE_CHECKING, Any, cast
-from ..errors import CheckpointError, CorruptError, UnsupportedError, UsageError
+from ..errors import CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
 from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
@@ -29,13 +31,14 @@ from ._tensorflow import paths as tf_paths
 
 if TYPE_CHECKING:
     from ..support import crc32c
-    from ._tensorflow import bundle_entry, object_graph, partitions, table
+    from ._tensorflow import bundle_entry, bundle_write, object_graph, partitions, table
     from ._tensorflow import strings as tf_strings
     from ._tensorflow.bundle_entry import Raw
 else:
     later(
         globals(),
         bundle_entry="._tensorflow.bundle_entry",
+        bundle_write="._tensorflow.bundle_write",
         crc32c="..support.crc32c",
         object_graph="._tensorflow.object_graph",
         partitions="._tensorflow.partitions",
@@ -54,6 +57,7 @@ TIES = False
 SINGLE = False
 STRINGS = True
 
+_MANY = 64  # entries from which they are looked at by columns
 _STRING = 7
 _COUNTER = "save_counter"
 _new = tuple.__new__  # a named tuple without its argument handling
@@ -193,7 +197,10 @@ def open(path: str) -> Checkpoint:
     tensors: dict[str, StoredTensor] = {}
     graph = _graph(raws, files)
     slices = {k: raw for k, raw in raws.items() if k[0] == 0}
-    for key, raw in raws.items():
+    plain = _plain(raws, files) if graph is None and not slices else None
+    if plain is not None:
+        tensors = plain
+    for key, raw in raws.items() if plain is None else ():
         if key[0] == 0:
             continue
         try:
@@ -229,6 +236,31 @@ def open(path: str) -> Checkpoint:
     if graph is not None:
         _by_objects(checkpoint, graph)
     return checkpoint
+
+
+def _plain(raws: dict[bytes, Raw], files: _Files) -> dict[str, StoredTensor] | None:
+    """The tensors where each is what its dtype and shape say and lies whole in a data file, by columns; None where one is anything else."""
+    if len(raws) < _MANY:
+        return None
+    try:
+        names = [key.decode() for key in raws]
+    except UnicodeDecodeError:
+        return None
+    kinds, shards, offsets, sizes, masked, slices = zip(*raws.values(), strict=True)
+    usual = {id(kind): kind for kind in kinds}
+    if any(slices) or any(kind[2] is None or kind[0] == _STRING or kind[0] in bundle_entry.QUANTISED for kind in usual.values()):
+        return None
+    if list(sizes) != [kind[3] for kind in kinds] or max(shards) >= len(files.paths):
+        return None
+    ends = list(map(add, offsets, sizes))
+    held = {shard: files.look_up(shard, names[shards.index(shard)]) for shard in sorted(set(shards), key=shards.index)}
+    if any(map(gt, ends, map(held.__getitem__, shards))):
+        return None
+    files.taken += zip(shards, offsets, ends, names, masked, repeat(-1))
+    extents = map(partial(_new, Extent), zip(map(files.paths.__getitem__, shards), offsets, sizes, strict=True))
+    none = repeat(None)
+    fields = zip(names, [kind[2] for kind in kinds], zip(extents, strict=True), none, none, none, repeat(()), strict=False)
+    return dict(zip(names, map(partial(_new, StoredTensor), fields), strict=True))
 
 
 def _graph(raws: dict[bytes, Raw], files: _Files) -> object_graph.ObjectGraph | None:
@@ -339,8 +371,11 @@ def layout(
     parts: list[Part] = []
     entries: list[list[object]] = []
     sizes = [0]
-    for name, spec in tensors:
-        _key(keys.get(name, name))
+    alike = bundle_write.alike(tensors) if max_shard_size is None and not made and not keys else None
+    if alike is not None:
+        entries, slots, sizes = alike
+    for name, spec in tensors if alike is None else ():
+        bundle_write.key(keys.get(name, name))
         text: bytes | None = None
         crc: int | None = None
         size = spec.nbytes
@@ -361,7 +396,7 @@ def layout(
             slots[name] = Slot(shard, offset, size)
         else:
             parts.append(Part(shard, offset, text))
-        entries.append([name, _kind(spec, name), list(spec.shape), shard, offset, size, crc, keys.get(name, name)])
+        entries.append([name, bundle_write.kind(spec, name), list(spec.shape), shard, offset, size, crc, keys.get(name, name)])
     if len({e[7] for e in entries}) < len(entries):
         raise UsageError("two tensors have the same name")
     state = tf_paths.state_text(prefix)
@@ -371,40 +406,10 @@ def layout(
     return FileLayout(NAME, tuple(files), slots, tuple(parts), "crc32c", {"entries": entries, "data_files": len(sizes)})
 
 
-def _key(name: str) -> bytes:
-    try:
-        key = name.encode()
-    except UnicodeEncodeError:
-        raise UnsupportedError(f"the name {name!r} cannot be written as UTF-8") from None
-    if key[:1] in (b"", b"\0"):
-        raise UnsupportedError(f"a TensorFlow bundle cannot hold a tensor called {name!r}")
-    return key
-
-
-def _kind(spec: TensorSpec, name: str) -> int:
-    kind = DTYPES[spec.dtype].tensorflow
-    if kind is None:
-        raise UnsupportedError(f"{name!r} is {spec.dtype}, which TensorFlow does not have")
-    return kind
-
-
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     """The index, given the CRC-32C (unmasked) of every slot's bytes."""
-    count: Any = layout.state["data_files"]
     entries: Any = layout.state["entries"]
-    items = []
-    needs = frozenset(e[0] for e in entries if e[6] is None)
-    for name, kind, shape, shard, offset, size, known, key in entries:
-        crc = known if known is not None else crcs.get(name, None if size else 0)
-        if crc is None:
-            raise CheckpointError(f"the checksum of {name!r} is not known")
-        items.append(
-            (
-                key.encode(),
-                bundle_entry.encode_entry(
-                    bundle_entry.Raw(bundle_entry.kind_of(kind, tuple(shape)), shard, offset, size, crc32c.mask(crc), ())
-                ),
-            )
-        )
-    items.sort()
-    return (Part(len(layout.files) - 1, 0, table.build([(b"", bundle_entry.encode_header(count)), *items]), needs),)
+    needs = frozenset([e[0] for e in entries if e[6] is None])
+    items = bundle_write.items(entries, crcs)
+    header = bundle_entry.encode_header(layout.state["data_files"])  # type: ignore[arg-type]
+    return (Part(len(layout.files) - 1, 0, table.build([(b"", header), *items]), needs),)

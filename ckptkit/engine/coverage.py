@@ -22,6 +22,8 @@ Box = tuple[Loops, int]  # a nest's loops, and where in the target it begins
 def check_slots(plan: Plan) -> None:
     """CheckpointError, naming the tensor, where the layout's slots and the tasks are not the same places."""
     layout = plan.layout
+    if not layout.split and len(plan.tasks) == len(layout.slots) and {t[0]: t[1] for t in plan.tasks} == layout.slots:
+        return
     wanted = {(name, slot) for name, slot in layout.slots.items() if name not in layout.split}
     wanted |= {(name, slot) for name, slots in layout.split.items() for slot in slots}
     made = set()

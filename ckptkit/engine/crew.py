@@ -11,7 +11,8 @@ from ..store.files import Files
 from .jobs import Job
 from .journal import Done
 from .staging import Stage
-from .worker import Settings, Stopped, Worker, Written, check_groups
+from .worker import Settings, Stopped, Worker, Written
+from .written import check_groups
 
 if TYPE_CHECKING:
     from typing import TypeVar

@@ -8,6 +8,9 @@ each), and tensors made window by window.
 from __future__ import annotations
 
 import gc
+from functools import partial
+from itertools import pairwise
+from operator import itemgetter
 
 from .._typing import NamedTuple, cast
 from ..errors import CheckpointError, UnsupportedError
@@ -225,39 +228,81 @@ def jobs_of(plan: Plan, sources: tuple[Flat, ...], budget: int, by_slot: bool) -
     collects = gc.isenabled()
     gc.disable()  # tens of thousands of tuples are made and none is dropped: looking through them costs as much as making them
     try:
-        items = [x for x in (classify(t, plan, sources, budget) for t in plan.tasks) if x is not None]
+        items = _copied(plan, sources) or [x for x in (classify(t, plan, sources, budget) for t in plan.tasks) if x is not None]
         return _grouped(items, by_slot)
     finally:
         if collects:
             gc.enable()
 
 
+def _copied(plan: Plan, sources: tuple[Flat, ...]) -> list[Raw | Made]:
+    """What `classify` gives where every task is a whole source of one run, in its own type: by columns, each kind of them checked once.
+    Empty where a task may be anything else, or is wrong."""
+    if len(plan.tasks) < 2:
+        return []
+    names, slots, dtypes, shapes, pieces, encodes = zip(*plan.tasks, strict=True)
+    if any(encodes) or set(map(len, pieces)) != {1}:
+        return []
+    which, loops, starts, to, ops, _, _ = zip(*[p[0] for p in pieces], strict=True)
+    files, offsets, lengths = zip(*slots, strict=True)
+    if any(starts) or any(to) or set(ops) != {"copy"} or min(which) < 0 or max(which) >= len(sources):
+        return []
+    if min(files) < 0 or max(files) >= len(plan.layout.files) or min(offsets) < 0:
+        return []
+    ordered = which == tuple(range(len(sources)))
+    held = sources if ordered else tuple(map(sources.__getitem__, which))
+    stored = [s[1] for s in (plan.sources if ordered else map(plan.sources.__getitem__, which))]
+    extents, sizes = [s[1] for s in held], [s[3] for s in held]
+    if set(map(len, extents)) != {1} or not all(map(_is_whole, set(zip(dtypes, stored, shapes, loops, lengths, sizes, strict=True)))):
+        return []
+    return list(map(partial(tuple.__new__, Raw), zip(names, files, offsets, lengths, extents, strict=True)))
+
+
+def _is_whole(kind: tuple[str, str, tuple[int, ...], tuple[tuple[int, int, int], ...], int, int]) -> bool:
+    """Whether so many bytes of a type and shape are just those of a source, element for element."""
+    dtype, stored, shape, loops, length, size = kind
+    numel = 1
+    for d in shape:
+        numel *= d
+    plain = len(loops) == 1 and tuple(loops[0]) == (numel, 1, 1) if loops else numel == 1
+    block, bits = DTYPES[dtype].block, DTYPES[dtype].bits
+    return dtype == stored and plain and numel > 0 and block == 1 and bits % 8 == 0 and numel * bits // 8 == length == size
+
+
 def _grouped(items: list[Raw | Made], by_slot: bool) -> list[Job]:
-    items.sort(key=_place)
-    end = (-1, 0)
-    for x in items:
-        if x.file == end[0] and x.offset < end[1]:
+    items.sort(key=itemgetter(1, 2))
+    for last, x in pairwise(items):
+        if x[1] == last[1] and x[2] < last[2] + last[3]:
             raise CheckpointError(f"{x.name!r}: the plan puts it over another tensor")
-        end = (x.file, x.offset + x.length)
-    if not by_slot:
+    if not by_slot and _joins(items):
         items = _join(items)
     out: list[Job] = []
-    group: list[Raw | Made] = []
-    for x in items:
-        if x.length > SMALL:
-            out.append(x)
+    first, place, end = 0, (-1, 0), 0  # where the group begins, its file and offset, and where it ends
+    for i, x in enumerate(items):
+        file, offset, length = x[1], x[2], x[3]
+        if length <= SMALL and file == place[0] and offset - end <= APART and offset + length - place[1] <= CHUNK:
+            end = offset + length
             continue
-        if group:
-            last = group[-1]
-            gap = x.offset - last.offset - last.length
-            if x.file != last.file or gap > APART or x.offset + x.length - group[0].offset > CHUNK:
-                out.append(_batch(group))
-                group = []
-        group.append(x)
-    if group:
-        out.append(_batch(group))
+        if place[0] >= 0:
+            out.append(_batch(items[first:i]))
+        if length > SMALL:
+            out.append(x)
+            first, place = i + 1, (-1, 0)
+        else:
+            first, place, end = i, (file, offset), offset + length
+    if place[0] >= 0:
+        out.append(_batch(items[first:]))
     out.sort(key=lambda j: -j.length if j.length > LONG // 4 else 0)
     return out
+
+
+def _joins(items: list[Raw | Made]) -> bool:
+    """Whether there is anything for `_join` to do: plain neighbours that lie one after another on both sides, or what is cut."""
+    if not items or max(map(itemgetter(3), items)) > LONG or set(map(type, items)) != {Raw} or any(len(x[4]) != 1 for x in items):
+        return True
+    held = [x.runs[0] for x in items]
+    pairs = zip(pairwise(items), pairwise(held), strict=True)
+    return any(a[2] + a[3] == b[2] and a[1] == b[1] and r[1] + r[2] == s[1] for (a, b), (r, s) in pairs)
 
 
 def ordered(todo: list[Job]) -> list[Job]:
@@ -267,10 +312,6 @@ def ordered(todo: list[Job]) -> list[Job]:
         return todo
     needs = set(map(id, made))
     return [made[0], *(j for j in todo if id(j) not in needs), *made[1:]]
-
-
-def _place(x: Raw | Made) -> tuple[int, int]:
-    return x[1], x[2]
 
 
 def _batch(group: list[Raw | Made]) -> Batch:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import add
 
-from ..containers import Part
+from .._typing import Any
+from ..containers import FileLayout, Part
 from ..errors import NotFoundError
 from ..store.files import Files
 from ..support.files import CHUNK, memory, preallocate, write_error
+from ..support.rows import Rows
 from .jobs import APART
 from .replaceable import current_stamp, private
 from .staging import Stage
@@ -26,38 +29,50 @@ def create(path: str, size: int, stage: Stage, mode: int | None = None) -> None:
         os.close(fd)
 
 
-def write_parts(files: Files, paths: tuple[str, ...], parts: Iterable[Part]) -> int:
+def finisher(container: Any) -> Callable[[FileLayout, Mapping[str, int]], Iterable[Part | Rows]]:
+    """The `finish` of a container, in rows where it has them (`finish_rows`)."""
+    found: Callable[[FileLayout, Mapping[str, int]], Iterable[Part | Rows]] = getattr(container, "finish_rows", container.finish)
+    return found
+
+
+def write_parts(files: Files, paths: tuple[str, ...], parts: Iterable[Part | Rows]) -> int:
     """Write headers and the like; their bytes. Those that lie close together in their order are put in place in memory and written as
     one."""
-    buffer = memoryview(b"")
-    group: list[Part] = []
-    start = stop = total = 0
+    total, group, file = 0, ([], []), -1  # type: int, tuple[list[int], list[bytes]], int
+    for p in parts:
+        if isinstance(p, Rows):
+            total += _write_rows(files, paths[p.file], p.offsets, p.contents)
+            continue
+        if group[0] and p.file != file:
+            total += _write_rows(files, paths[file], *group)
+            group = [], []
+        file = p.file
+        group[0].append(p.offset)
+        group[1].append(p.data)
+    return total + (_write_rows(files, paths[file], *group) if group[0] else 0)
 
-    def write() -> None:
-        nonlocal buffer
-        if len(group) < 4:
-            for file, at, data, _ in group:
-                files.write(paths[file], at, data)
+
+def _write_rows(files: Files, path: str, offsets: Sequence[int], contents: Sequence[bytes]) -> int:
+    """Write parts of one file; their bytes."""
+    buffer = memoryview(b"")
+    ends = list(map(add, offsets, map(len, contents)))
+    first = 0
+    while first < len(offsets):
+        start, last = offsets[first], first  # of those that are written together
+        while last + 1 < len(offsets) and ends[last] <= offsets[last + 1] <= ends[last] + APART and ends[last] - start <= CHUNK - APART:
+            last += 1
+        if last - first < 3 or ends[last] - start > CHUNK:
+            for at, data in zip(offsets[first : last + 1], contents[first : last + 1], strict=True):
+                files.write(path, at, data)
         else:
             buffer = buffer or memory(CHUNK)
-            file, span = group[0].file, buffer[: stop - start]
-            files.read_there(paths[file], start, span)
-            for _, at, data, _ in group:
-                span[at - start : at - start + len(data)] = data
-            files.write(paths[file], start, span)
-
-    for p in parts:
-        end = p.offset + len(p.data)
-        total += len(p.data)
-        if group and (p.file != group[0].file or not stop <= p.offset <= stop + APART or end - start > CHUNK):
-            write()
-            group.clear()
-        if not group:
-            start = p.offset
-        stop = end
-        group.append(p)
-    write()
-    return total
+            span = buffer[: ends[last] - start]
+            files.read_there(path, start, span)
+            for at, end, data in zip(offsets[first : last + 1], ends[first : last + 1], contents[first : last + 1], strict=True):
+                span[at - start : end - start] = data
+            files.write(path, start, span)
+        first = last + 1
+    return sum(map(len, contents))
 
 
 def copy_file(source: str, path: str, stage: Stage) -> int:

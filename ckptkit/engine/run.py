@@ -23,13 +23,14 @@ from ..plan.values import PLAN_VERSION, Plan
 from ..store.files import Files
 from ..support.files import CHUNK, checksum, quickest_checksum, trim, write_error, writeback
 from ..support.machine import LEAST, buffers, processors
+from ..support.rows import Rows
 from .coverage import check_slots
 from .crew import Crew
 from .jobs import Job, jobs_of, ordered
 from .journal import Done, Journal, fingerprint, take_up
 from .output import copy_file, create, flush, write_parts, write_text
 from .replaceable import current_stamp, private
-from .sources import Unpacker, flat
+from .sources import Unpacker, flats
 from .staging import Stage
 from .worker import Settings, Worker
 
@@ -62,7 +63,7 @@ def run(
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
     proof: Callable[[str, str], object] | None = None,
-    compute_finish: Callable[[FileLayout, Mapping[str, int]], Iterable[Part]],
+    compute_finish: Callable[[FileLayout, Mapping[str, int]], Iterable[Part | Rows]],
 ) -> Result:
     """Carry out `plan`; the target is there and whole afterwards, or as it was before.
 
@@ -72,7 +73,7 @@ def run(
     `check` reads every tensor back and compares. `on_overflow` says what a finite value becomes that a narrower type
     cannot hold: "error" refuses, "clip" stores the largest finite value, "keep" infinity or NaN; the last two are findings.
     `proof` is called with the path of what was written, before it is put in place, and its name for messages: what it raises stops the
-    run. `compute_finish` is the container's `finish`. Raises CheckpointError and its kinds; nothing is left behind then.
+    run. `compute_finish` is the container's `finish` (see `finisher`). Raises CheckpointError and its kinds; nothing is left behind then.
     """
     started = time.perf_counter()
     if plan.version != PLAN_VERSION:
@@ -159,7 +160,7 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
         _check_space(plan, stage)
     workers = max(1, min(options.jobs or processors(), options.max_memory // _EACH, len(plan.tasks)))
     by_slot = plan.layout.checksum is not None
-    sources = tuple(flat(s) for s in plan.sources)
+    sources = flats(plan.sources)
     if len(plan.tasks) >= TRIM:
         trim()
     todo = ordered(jobs_of(plan, sources, options.max_memory // workers - 3 * CHUNK, by_slot))
@@ -168,7 +169,7 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
         if not earlier or size <= 0:
             create(path, size, stage)
     journal = Journal(stage, mark) if resumable else None
-    total = sum(j.length for j in todo)
+    total = sum([j.length for j in todo])
     settings = Settings(
         paths, sources, tuple(s.dtype for s in plan.sources),
         checksum(kind) if kind else None, by_slot, writeback() if options.sync and total >= MANY else None, options.on_overflow == "clip",
@@ -196,11 +197,12 @@ def _tensors(work: _Work, progress: Callable[[int, int], None] | None) -> dict[s
     return crcs
 
 
-def _headers(work: _Work, finish: Iterable[Part]) -> int:
+def _headers(work: _Work, finish: Iterable[Part | Rows]) -> int:
     """Write what is known of the container's files beforehand, and what depends on their content; its bytes."""
     plan, files = work.plan, Files(work.stage.label)
     try:
-        extra = write_parts(files, work.paths, sorted(plan.layout.parts, key=lambda p: (p.file, p.offset)))
+        known: list[Part] = sorted(plan.layout.parts, key=lambda p: (p.file, p.offset))
+        extra = write_parts(files, work.paths, known)
         extra += write_parts(files, work.paths, finish)
     finally:
         files.close()
@@ -225,7 +227,7 @@ def _staged(work: _Work) -> list[str]:
 
 def _inputs(plan: Plan) -> Iterable[str]:
     """The paths of everything that is read."""
-    held = [e.path for s in plan.sources for e in s.extents] + [s.encoded.path for s in plan.sources if s.encoded is not None]
+    held = [*dict.fromkeys([e[0] for s in plan.sources for e in s[2]]), *[s[5].path for s in plan.sources if s[5] is not None]]
     return dict.fromkeys([p for p, _, _ in plan.inputs] + held + [p for p, _ in plan.copies])
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
+from itertools import repeat
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import Checkpoint, Packed, open_checkpoint
@@ -59,6 +61,16 @@ def flat(source: Source) -> Flat:
         starts.append(at)
         at += e.length
     return Flat(name, extents, tuple(starts), at)
+
+
+def flats(sources: Sequence[Source]) -> tuple[Flat, ...]:
+    """`flat` of each: where all are one run, as most are, by columns."""
+    extents = [s[2] for s in sources]
+    if set(map(len, extents)) != {1}:
+        return tuple(map(flat, sources))
+    none = repeat(None)
+    columns = zip([s[0] for s in sources], extents, repeat((0,)), [e[0][2] for e in extents], none, none, none, none, strict=False)
+    return tuple(map(partial(tuple.__new__, Flat), columns))
 
 
 class Unpacker:

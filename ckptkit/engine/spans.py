@@ -1,21 +1,25 @@
-"""Which bytes of stores a job reads: known before it is done, so that they come together."""
+"""Which bytes of stores a job reads, and which of them it writes as they are: known before it is done, so that they come together."""
 
 from __future__ import annotations
 
 from ..schema.loops import reach
+from ..store.coming import Span
 from ..support.urls import is_url
 from ..tensors import DTYPES
 from .jobs import Batch, Job, Made, Raw, runs
 from .sources import Flat
 
 
-def spans_of(job: Job, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> dict[str, list[tuple[int, int]]]:
-    """Address -> (from, to) of every run of an object that `job` reads. Files, and what is unpacked, are not told."""
-    out: dict[str, list[tuple[int, int]]] = {}
+def spans_of(job: Job, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> dict[str, list[Span]]:
+    """Address -> (from, to, where the target has what is at 0: None where it is not copied) of every run of an object that `job` reads.
+    Files, and what is unpacked, are not told."""
+    out: dict[str, list[Span]] = {}
     for item in job.items if isinstance(job, Batch) else (job,):
+        to = item.offset
         for path, at, n in _runs(item, sources, dtypes):
             if is_url(path) and n:
-                out.setdefault(path, []).append((at, at + n))
+                out.setdefault(path, []).append((at, at + n, to - at if isinstance(item, Raw) else None))
+            to += n
     return out
 
 

@@ -80,7 +80,7 @@ class Worker:
         """Do one job."""
         before = len(self.written)
         if self._s.ahead:
-            self._files.expect(spans_of(job, self._s.sources, self._s.dtypes), self._s.ahead)
+            self._files.expect([spans_of(job, self._s.sources, self._s.dtypes)], self._s.ahead)
         if isinstance(job, Batch):
             self._batch(job)
         elif isinstance(job, Raw):
@@ -106,6 +106,13 @@ class Worker:
         path = self._s.paths[file]
         self._files.write(path, offset, data)
         self._wrote(path, offset, len(data))
+
+    def _put(self, file: int, offset: int, data: memoryview, there: memoryview | None) -> None:
+        """Write, unless `data` is the target's own memory."""
+        if there is None:
+            self._write(file, offset, data)
+        else:
+            self._wrote(self._s.paths[file], offset, len(data))
 
     def _wrote(self, path: str, offset: int, length: int) -> None:
         self.done += length
@@ -138,14 +145,16 @@ class Worker:
                     o, at, n = o + got, at + got, n - got
                     if got < k:
                         break
-            buffer = between(self._out.get(CHUNK + 2 * LINE), o, at)
+            there = self._files.memory(path, at, n)
+            buffer = between(self._out.get(CHUNK + 2 * LINE), o, at) if there is None else there
             while n:
                 part = buffer[: min(n, CHUNK)]
                 k = len(part)
                 self._files.read(source, o, part)
                 if sum_ is not None:
                     crc = sum_(part, crc)
-                self._write(x.file, at, part)
+                self._put(x.file, at, part, there)
+                buffer = buffer if there is None else buffer[k:]
                 self._read += k
                 o, at, n = o + k, at + k, n - k
         if sum_ is not None:
@@ -176,12 +185,15 @@ class Worker:
         if packed is not None:
             self._one_after_another(x, self._tiles(x, packed, width))
             return
+        plain = x.work == x.dtype and x.offset % size == 0
+        there = self._files.memory(self._s.paths[x.file], x.offset, x.length) if plain else None
         for segment in x.segments:
-            window = self._window.get(segment.step * size + LINE)
-            if x.work == x.dtype and x.offset % size == 0:
+            window = self._window.get(segment.step * size + LINE) if there is None else there
+            if plain and there is None:
                 window = in_line(window, x.offset + segment.start * size)
             for low in range(segment.start, segment.stop, segment.step):
                 high = min(low + segment.step, segment.stop)
+                window = window if there is None else there[low * size : high * size]
                 for n in segment.nests:
                     if n.target_offset < high and low < n.target_offset + n.span:
                         if self._s.stop[0]:
@@ -197,7 +209,7 @@ class Worker:
                         data = self._cast(x, data, (out if start % width else in_line(out, start))[: k * width])
                     if sum_ is not None:
                         crc = sum_(data, crc)
-                    self._write(x.file, x.offset + at * width, data)
+                    self._put(x.file, x.offset + at * width, data, there)
         if sum_ is not None:
             self._note(x.file, x.offset, x.length, crc, x.name)
 
@@ -272,7 +284,8 @@ class Worker:
 
     def _batch(self, job: Batch) -> None:
         """Small neighbours into one buffer, and that into the file."""
-        memory = in_line(self._gather.get(CHUNK + LINE), job.offset)
+        there = self._files.memory(self._s.paths[job.file], job.offset, job.length)
+        memory = in_line(self._gather.get(CHUNK + LINE), job.offset) if there is None else there
         base, at = job.offset, job.offset
         wanted: list[Wanted] = []
         casts: dict[tuple[str, str], list[Made]] = {}
@@ -309,7 +322,7 @@ class Worker:
                     start, name = x.offset, x.name
                 end = x.offset + x.length
             self._note(job.file, start, end - start, sum_(memory[start - base : end - base], 0), name)
-        self._write(job.file, base, memory[: job.length])
+        self._put(job.file, base, memory[: job.length], there)
 
     def _cast_all(self, items: list[Made], memory: memoryview, base: int) -> None:
         """Read small tensors of one type side by side, cast them at once, and put them where they belong."""
@@ -424,16 +437,3 @@ class Worker:
             if sum_(buffer[o - start : o - start + n], 0) != expected:
                 return file, o, name
         return None
-
-
-def check_groups(written: list[Written]) -> list[list[Written]]:
-    """Written ranges in file order, small neighbours together as one read."""
-    out: list[list[Written]] = []
-    for w in sorted(written):
-        if out:
-            first, last = out[-1][0], out[-1][-1]
-            if w[0] == last[0] and w[1] - last[1] - last[2] <= APART and w[1] + w[2] - first[1] <= CHUNK:
-                out[-1].append(w)
-                continue
-        out.append([w])
-    return out

@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from threading import Condition
 
 from .._typing import Any
 from ..engine.run import Result
 from ..findings import Finding
 from ..plan.values import Plan
 from .committing import commit
+from .executor import Executor, on_executor
 from .interface import Engine
 from .receipts import Receipt
 from .run import Run, begin, done, known, left, ready
+from .units import Unit, size_for
 
-THREADS = 3  # units in memory at once: one is read, one worked on, one stored
+THREADS = 2  # units in memory at once: one is read and worked on while another one is stored
 Progress = Callable[[int, int], None]
+
+
+def in_threads(pool: Executor, room: int) -> Engine:
+    """The engine of threads of this process that do units: those at work have at most `room` bytes together, one that has more is alone."""
+    free, changed = [room], Condition()
+
+    def spread(do: Callable[[Any], Any], units: Sequence[Unit]) -> Iterable[Any]:
+        def one(unit: Unit) -> Any:
+            size = min(room, unit.stop - unit.start)
+            with changed:
+                changed.wait_for(lambda: free[0] >= size)
+                free[0] -= size
+            try:
+                return do(unit)
+            finally:
+                with changed:
+                    free[0] += size
+                    changed.notify_all()
+
+        return on_executor(pool)(one, units)
+
+    return spread
 
 
 def carry_out(run: Run, engine: Engine, told: Callable[[Receipt], object] | None = None) -> tuple[Finding, ...]:
@@ -60,11 +85,10 @@ def run_on(plan: Plan, engine: Engine, *, shared: bool = True, progress: Progres
     return Result(plan.target, tuple(run.plan.layout.files), read, written, time.perf_counter() - started, {}, findings)
 
 
-def run_in_threads(plan: Plan, *, jobs: int | None = None, progress: Progress | None = None, **words: Any) -> Result:
+def run_in_threads(plan: Plan, *, jobs: int | None = None, progress: Progress | None = None, unit: int = 0, **words: Any) -> Result:
     """Carry out `plan` with threads of this process."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from .executor import on_executor
-
-    with ThreadPoolExecutor(jobs or THREADS) as pool:
-        return run_on(plan, on_executor(pool), shared=False, progress=progress, **words)
+    count, unit = jobs or THREADS, unit or size_for(plan)
+    with ThreadPoolExecutor(count) as pool:
+        return run_on(plan, in_threads(pool, count * unit), shared=False, progress=progress, unit=unit, **words)

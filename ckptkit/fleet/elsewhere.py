@@ -13,8 +13,7 @@ from ..plan.values import Plan
 from ..store.below import tree_at
 from .array import Share
 from .committing import commit
-from .driver import THREADS
-from .executor import on_executor
+from .driver import THREADS, in_threads
 from .receipts import Receipt
 from .run import Run, begin, do, done, join, left, noted, read_whole
 from .saved import Saved, from_anywhere, load, save
@@ -56,10 +55,12 @@ def work(
     """
     mine = [u for u in run.units if not u.waits][share.number :: share.workers]
     have = done(run, mine)
-    with ThreadPoolExecutor(jobs or THREADS) as pool:
+    count = jobs or THREADS
+    with ThreadPoolExecutor(count) as pool:
+        engine = in_threads(pool, count * run.unit)
 
         def spread(units: list[Unit]) -> None:
-            for receipt in on_executor(pool)(partial(do, run), units):
+            for receipt in engine(partial(do, run), units):
                 if told is not None:
                     told(receipt)
 

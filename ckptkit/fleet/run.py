@@ -30,7 +30,7 @@ from .make import made
 from .receipts import Receipt, fold, receipt_of
 from .replacing import Old, in_new_names, look_at_old, old_of
 from .saved import Saved, from_anywhere, load, save
-from .units import Places, Unit, cut, finish, part_of, places_of, size_for, within
+from .units import Places, Unit, cut, finish, part_of, places_of, size_for, wide, within
 
 NOTES = ".ckptkit"
 AT_ONCE = 16  # notes that are read together
@@ -109,7 +109,7 @@ def _made(plan: Plan, at: Where, size: int, overwrite: bool) -> dict[str, Any] |
     tree, notes, mark = at
     old = look_at_old(plan, tree, place_of(plan)[1], overwrite=overwrite)
     plan = in_new_names(plan, old, mark)
-    files = sorted({u.file for u in cut(plan, size, tree.least_part)})
+    files = sorted({u.file for u in cut(plan, size, tree.least_part, equal=tree.equal_parts)})
     mine = {f: tree.sink(plan.layout.files[f][0]).begin() for f in files}
     said = {
         "ckptkit_run": 2, "mark": mark, "unit": size, "old": _without(old, plan)._asdict(), "uploads": {str(f): u for f, u in mine.items()}
@@ -153,7 +153,7 @@ def _taken_up(plan: Plan, at: Where, said: dict[str, Any], size: int, on_overflo
     tree, notes, mark = at
     old = old_of(said["old"])
     plan = in_new_names(plan, old, mark)
-    units = cut(plan, size, tree.least_part)
+    units = cut(plan, size, tree.least_part, equal=tree.equal_parts)
     uploads = {int(f): dict(u) for f, u in said["uploads"].items()}
     if {u.file for u in units} != uploads.keys() or said.get("unit") != size:
         raise UsageError("the run that is under way was cut another way", path=plan.target, hint=cleaned(plan))
@@ -177,19 +177,20 @@ def do(run: Run, unit: Unit) -> Receipt:
     One that waits for others reads their receipts. Raises CheckpointError where one of them is not done, or the run is over.
     """
     parts = within(unit, run.places.tails)
-    with made(part_of(run.plan, unit, run.places), clip=run.on_overflow == "clip") as m:
-        receipt = Receipt(unit.name, "", unit.stop - unit.start, _sums(run, unit, m.crcs), dict(m.lost), m.read)
-        data = m.data
-        if parts:
-            needs = frozenset(n for p in parts for n in p.needs)
-            crcs = fold(run.plan, [receipt, *_awaited(run, unit)], needs)
-            zeros = dict.fromkeys((t.name for t in run.plan.tasks), 0)
-            data = _with(data, unit, finish(run.plan, {**zeros, **crcs}))
-        try:
-            tag = run.tree.sink(run.name(unit.file)).part(run.uploads[unit.file], unit.number, data)
-        except KeyError:
-            message = "its upload is not there any more: another process has finished the run, or it was cleaned away"
-            raise CheckpointError(message, path=run.tree.label(run.name(unit.file)), hint="look whether the target is there") from None
+    of = wide(unit, run.places)
+    m = made(part_of(run.plan, of, run.places), clip=run.on_overflow == "clip")
+    receipt = Receipt(unit.name, "", unit.stop - unit.start, _sums(run, of, m.crcs), dict(m.lost), m.read)
+    if parts:
+        needs = frozenset(n for p in parts for n in p.needs)
+        crcs = fold(run.plan, [receipt, *_awaited(run, unit)], needs)
+        zeros = dict.fromkeys((t.name for t in run.plan.tasks), 0)
+        _put_in(m.data, of, finish(run.plan, {**zeros, **crcs}))
+    data = memoryview(m.data)[unit.start - of.start : unit.stop - of.start]
+    try:
+        tag = run.tree.sink(run.name(unit.file)).part(run.uploads[unit.file], unit.number, data)
+    except KeyError:
+        message = "its upload is not there any more: another process has finished the run, or it was cleaned away"
+        raise CheckpointError(message, path=run.tree.label(run.name(unit.file)), hint="look whether the target is there") from None
     receipt = receipt._replace(tag=tag)
     run.tree.put(run.note(f"{unit.name}.json"), receipt.to_json())
     return receipt
@@ -205,14 +206,12 @@ def _awaited(run: Run, unit: Unit) -> list[Receipt]:
     return list(found.values())
 
 
-def _with(data: memoryview, unit: Unit, parts: Iterable[Part]) -> memoryview:
-    """A unit's bytes with what depends on checksums put in."""
-    out = bytearray(data)
+def _put_in(data: bytearray, unit: Unit, parts: Iterable[Part]) -> None:
+    """Put what depends on checksums into a unit's bytes."""
     for p in parts:
         low, high = max(p.offset, unit.start), min(p.offset + len(p.data), unit.stop)
         if p.file == unit.file and low < high:
-            out[low - unit.start : high - unit.start] = p.data[low - p.offset : high - p.offset]
-    return memoryview(out)
+            data[low - unit.start : high - unit.start] = p.data[low - p.offset : high - p.offset]
 
 
 def _sums(run: Run, unit: Unit, crcs: dict[str, int]) -> dict[str, tuple[int, int, int]]:

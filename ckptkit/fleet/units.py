@@ -1,9 +1,12 @@
 """Cutting a plan into units: each writes one contiguous range of one file of the target, which is one part of an object.
 
 Policy: borders lie where tensors do, so that a tensor that is turned round is read once; only one that is much longer than a unit is cut,
-where its elements allow it, with or without a checksum: those of pieces fold to that of the whole. The same plan and size give the same
-units, whoever cuts. Bytes that hold checksums of tensors which other units make (the descriptor behind a tensor that was cut, the
-directory of a zip) make their unit wait for those. All formats have such bytes behind the tensors, so no two units wait for each other.
+where its elements allow it, with or without a checksum: those of pieces fold to that of the whole. What lies in the source as it does in
+the target, and is not summed, costs nothing to be cut: it is, at each unit's end. A store that takes parts of one size only (R2) has the
+borders that those give; a tensor that cannot be cut where one falls is made on both sides of it, and what belongs to the other left out.
+The same plan and size give the same units, whoever cuts. Bytes that hold checksums of tensors which other units make (the descriptor
+behind a tensor that was cut, the directory of a zip) make their unit wait for those. All formats have such bytes behind the tensors, so no
+two units wait for each other.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from itertools import pairwise
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import FileLayout, Part, Slot, by_name
 from ..errors import UnsupportedError
-from ..plan.values import Plan, Source, Task
+from ..plan.values import Plan, Source, Task, is_copy
 from ..plan.values import cut as cut_piece
 from ..tensors import DTYPES
 
@@ -28,6 +31,7 @@ UNIT = 64 << 20  # bytes of a unit
 LARGE_UNIT = 256 << 20  # of a target of which there would be too many
 MANY = 5_000  # units from which on larger ones are better
 MOST_PARTS = 9_000  # of one object; S3 takes 10,000
+EVEN = 256  # bytes of which parts of one size are a multiple: so are all elements
 
 
 class Unit(NamedTuple):
@@ -97,9 +101,9 @@ def size_for(plan: Plan) -> int:
     return max(UNIT, min(LARGE_UNIT, sum(size for _, size in plan.layout.files if size > 0) // MANY >> 20 << 20))
 
 
-def cut(plan: Plan, size: int = 0, least: int = 5 << 20) -> tuple[Unit, ...]:
+def cut(plan: Plan, size: int = 0, least: int = 5 << 20, *, equal: bool = False) -> tuple[Unit, ...]:
     """The units of a plan, in the order of its files. `size` is the bytes of a unit (0: `size_for`), `least` those of a part that is not
-    the last of its file.
+    the last of its file; `equal`: all parts of a file but the last have one size.
 
     Files without tensors have none: they are written with the commit. Raises UnsupportedError for a format that cannot be cut.
     """
@@ -108,25 +112,32 @@ def cut(plan: Plan, size: int = 0, least: int = 5 << 20) -> tuple[Unit, ...]:
         whole = plan.layout.files[file][1]
         if whole < 0:
             raise UnsupportedError(f"{plan.layout.container} has files whose size is not known beforehand: not written in parts")
-        borders = _borders(tasks, whole, max(size or size_for(plan), 2 * whole // MOST_PARTS, least), least)
+        step = max(size or size_for(plan), 2 * whole // MOST_PARTS, least)
+        borders = _even(whole, step) if equal else _borders(plan, tasks, whole, step, least)
         end = tasks[-1].slot.offset + tasks[-1].slot.length
-        after = [p.offset for p in places.tails.get(file, ([], []))[0] if p.offset >= end]
+        after = [p.offset for p in places.tails.get(file, ([], []))[0] if p.offset >= end and not equal]
         if after and after[-1] - borders[-2] >= least and after[-1] > borders[-2]:  # what stands at the end depends on all of it
             borders.insert(-1, after[-1])
         out += [Unit(file, n + 1, a, b) for n, (a, b) in enumerate(pairwise(borders))]
     return tuple(_waiting(places, out, plan.layout))
 
 
-def _borders(tasks: Sequence[Task], whole: int, size: int, least: int) -> list[int]:
+def _even(whole: int, size: int) -> list[int]:
+    """Borders of parts of one size."""
+    return [*range(0, whole, -(-size // EVEN) * EVEN), whole]
+
+
+def _borders(plan: Plan, tasks: Sequence[Task], whole: int, size: int, least: int) -> list[int]:
     """Where the parts of a file begin, and its end."""
     out = [0]
     for t in tasks:
         start, end = t.slot.offset, t.slot.offset + t.slot.length
-        if end - out[-1] > size and start - out[-1] >= least and whole - start >= least:
+        step, free = _step(t), _is_free(plan, t)
+        if not free and end - out[-1] > size and start - out[-1] >= least and whole - start >= least:
             out.append(start)
-        step = _step(t)
-        while step and end - out[-1] > 2 * size and whole - out[-1] - size >= least:
-            border = start + (max(start, out[-1]) + size - start) // step * step
+        while step and end - out[-1] > (size if free else 2 * size) and whole - out[-1] - size >= least:
+            begin = out[-1] if free else max(start, out[-1])
+            border = start + max(0, begin + size - start) // step * step
             if border - out[-1] < least or border >= end:
                 break
             out.append(border)
@@ -137,6 +148,25 @@ def _step(task: Task) -> int:
     """Bytes that must not be cut; 0 where the whole tensor must not be."""
     bits = DTYPES[task.dtype].bits
     return 0 if task.encode is not None or bits % 8 or DTYPES[task.dtype].block > 1 else bits // 8
+
+
+def _is_free(plan: Plan, task: Task) -> bool:
+    """Whether a tensor may be cut anywhere at no cost: each element is read once, and nothing waits for its checksum."""
+    if plan.layout.checksum is not None or not _step(task):
+        return False
+    return all(is_copy(p) and p.source >= 0 and bool(plan.sources[p.source].extents) for p in task.pieces)
+
+
+def wide(unit: Unit, places: Places) -> Unit:
+    """The unit with all of the tensors at its ends that cannot be cut there: those are made as a whole."""
+    start, stop = unit.start, unit.stop
+    for t in within(unit, places.tasks):
+        low, high, step = t.slot.offset, t.slot.offset + t.slot.length, _step(t)
+        if low < unit.start and (not step or (unit.start - low) % step):
+            start = min(start, low)
+        if high > unit.stop and (not step or (unit.stop - low) % step):
+            stop = max(stop, high)
+    return unit._replace(start=start, stop=stop)
 
 
 def _waiting(places: Places, units: Sequence[Unit], layout: FileLayout) -> Iterable[Unit]:

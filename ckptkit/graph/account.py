@@ -90,9 +90,10 @@ class Account:
     """
 
     def __init__(
-        self, entries: Iterable[Entry] = (), tensors: Callable[[], Iterable[Entry]] = tuple, many: Mapping[str, int] | None = None
-    ) -> None:
-        self._tensors, self._many, self._rest = tensors, many, tuple(entries)
+        self, entries: Iterable[Entry] = (), tensors: Callable[[], Iterable[Entry]] = tuple, many: Mapping[str, int] | None = None,
+        unexplained: Callable[[], list[str]] | None = None,
+    ) -> None:  # fmt: skip
+        self._tensors, self._many, self._rest, self._unexplained = tensors, many, tuple(entries), unexplained
         self._made: tuple[Entry, ...] | None = None
 
     def __repr__(self) -> str:
@@ -127,6 +128,8 @@ class Account:
 
     def beyond(self) -> list[str]:
         """The stored names of tensors that are no parameter and yet count: unexplained ones, and the other models of the same file."""
+        if self._many is not None and "part" not in self._many and self._unexplained is not None:
+            return self._unexplained()
         return [e.name for e in self._beside("unexplained", "part") if e.kind == "tensor" and e.counts]
 
     @property
@@ -146,7 +149,7 @@ def make_account(subject: Subject) -> Account:
     many = _many(subject)
     if many is None:
         return Account((*_tensors(subject), *rest))
-    return Account(rest, partial(_tensors, subject), many)  # which pickles
+    return Account(rest, partial(_tensors, subject), many, partial(subject.graph.of_role, "unexplained"))  # which pickle
 
 
 def _many(subject: Subject) -> dict[str, int] | None:

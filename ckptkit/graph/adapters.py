@@ -47,6 +47,12 @@ def what(name: str) -> str:
     return "of a module before it was trained anew" if ".original_module." in name else ""
 
 
+def any_of(names: Iterable[str]) -> bool:
+    """Whether `what` may say something of one of many names."""
+    text = "\n".join(names)
+    return "lora_" in text or ".original_module." in text
+
+
 def is_adapter(checkpoint: Checkpoint) -> bool:
     """Whether a file holds an adapter and no model."""
     return bool(alone(checkpoint)[0])
@@ -59,7 +65,7 @@ def unmerged(names: Iterable[str]) -> list[str]:
 
 def alone(checkpoint: Checkpoint) -> tuple[str, str]:
     """(what a file is that holds an adapter and no model, what to do); ("", "") of every other file."""
-    low = {n: t for n in checkpoint.tensors if (t := target(n))}
+    low = {n: t for n in checkpoint.tensors if (t := target(n))} if any_of(checkpoint.tensors) else {}
     said = config_of(checkpoint)
     kind = said.get("peft_type")
     if (not isinstance(kind, str) and len(low) * 2 < len(checkpoint.tensors)) or not (low or isinstance(kind, str)):

@@ -65,7 +65,7 @@ NONE = Packings({}, (), None)
 def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
     """Put packed weights in the place of their parts in `checkpoint.tensors`. Reads headers, and small parts that say shapes."""
     tensors = checkpoint.tensors
-    if said is None and not any(spec.dtype in _CODES for spec in checkpoint.specs) and not any(n.endswith(TELLING) for n in tensors):
+    if said is None and not any(spec.dtype in _CODES for spec in checkpoint.specs) and not _tells(tensors):
         return Packings({}, (), said)
     from ..packing import by_name, find_packed
     from .packed_kinds import packed_by_kind
@@ -102,6 +102,12 @@ def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
     if weights:
         checkpoint.tensors = _logical(checkpoint, [places.get(name, t) for name, t in tensors.items()])
     return Packings(weights, groups.faults, said)
+
+
+def _tells(names: Iterable[str]) -> bool:
+    """Whether a name ends as one of a packed weight's parts does."""
+    text = "\n".join([*names, ""])
+    return any(f"{end}\n" in text for end in TELLING)
 
 
 def _placed(checkpoint: Checkpoint, alike: Iterable[Alike]) -> dict[str, PackedWeight]:

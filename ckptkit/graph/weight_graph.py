@@ -93,7 +93,10 @@ class WeightGraph:
                 self.indices.setdefault(holder, set()).update(numbers)
         slots = training_state(checkpoint) if state is None else state
         unexplained = Role("unexplained", "")
-        for n in checkpoint.tensors:
+        special = dropped or slots or checkpoint.passing or checkpoint.parts or adapters.any_of(checkpoint.tensors)
+        if not special:
+            self.roles.update(dict.fromkeys([n for n in checkpoint.tensors if n not in self.roles], unexplained))
+        for n in checkpoint.tensors if special else ():
             if n in self.roles:
                 continue
             if n in dropped:
@@ -308,7 +311,7 @@ class WeightGraph:
 
     def untied_by(self, dialect: Dialect) -> frozenset[str]:
         """The tied parameters that a naming stores of this model all the same."""
-        return dialect.unties if not dialect.unties_where or self.switches.get(dialect.unties_where) == {True} else frozenset()
+        return dialect.unties if not dialect.unties_where or self.switches.get(dialect.unties_where) == frozenset({True}) else frozenset()
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:
@@ -376,10 +379,8 @@ class WeightGraph:
 
     @cached_property
     def _by_role(self) -> dict[str, list[str]]:
-        out: dict[str, list[str]] = {}
-        for n, r in self.roles.items():
-            out.setdefault(r[0], []).append(n)
-        return out
+        kinds = {r[0] for r in self.roles.values()}
+        return {kind: [n for n, r in self.roles.items() if r[0] == kind] for kind in kinds}
 
 
 def _alone(row: Row, params: Mapping[str, Param]) -> tuple[str, str, tuple[str, ...]]:

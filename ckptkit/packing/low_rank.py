@@ -1,9 +1,10 @@
 """A weight with an adapter's low-rank change: base + (B A) * scale, row by row. Never found in a file: a merge's plan makes such forms.
 
-Order of the arithmetic, PEFT's on a CPU: the matrix product B A in float32 (the order of its sums over the rank is the BLAS library's,
-and all that may differ between machines); times the scale, rounded to float32; where PEFT rounds the change to the weight's own type
-(embeddings), so rounded; added to the base in float32. With DoRA the sum is multiplied by magnitude / norm, the norm summed in float64
-and rounded to float32. What the target stores is rounded from that once. A matrix of 16 bits is float32 first.
+Order of the arithmetic, PEFT's on a CPU: the matrix product B A in float32, each sum over the rank in order, each of its steps rounded
+once, as a fused multiply-add does it and torch's product of two matrices on x86 (up to a rank of 256); times the scale, rounded to
+float32; where PEFT rounds the change to the weight's own type (embeddings), so rounded; added to the base in float32. With DoRA the sum
+is multiplied by magnitude / norm, the norm summed in float64 and rounded to float32. What the target stores is rounded from that once. A
+matrix of 16 bits is float32 first.
 
 Source: huggingface/peft tuners/lora/layer.py (get_delta_weight, merge), tuners/lora/variants.py and dora.py (merge_unsafe,
 get_weight_norm).
@@ -16,6 +17,7 @@ from math import prod
 from weakref import WeakKeyDictionary
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..support.kernels import kernels
 from ._codes import rounded, rows_of
 from ._registry import by_name
 from ._values import Fetch, Form
@@ -29,6 +31,7 @@ NAME = "low-rank"
 TITLE = "a low-rank change over its base"
 CODES = "base"
 PLANNED = True  # no file has it
+SUMMED = 1 << 17  # elements whose products are summed up at once without the compiled loop
 WIDE = 1 << 20  # elements of a tile where the rank is high, so that the smaller matrix is not read for every few rows
 _norms: WeakKeyDictionary[Fetch, Array] = WeakKeyDictionary()
 
@@ -95,16 +98,37 @@ def _sum(form: Form, fetch: Fetch, start: int, stop: int) -> Array:
     if o["turned"]:
         right = np.stack([fetch("a", k * form.rows + start, k * form.rows + stop) for k in range(rank)]).astype(np.float32, copy=False)
         left = fetch("b", 0, columns * rank).reshape(columns, rank).astype(np.float32, copy=False)
-        change: Array = np.ascontiguousarray((left @ right).T)
+        change: Array = np.ascontiguousarray(_product(left, right).T)
     else:
         left = fetch("b", start * rank, stop * rank).reshape(n, rank).astype(np.float32, copy=False)
         right = fetch("a", 0, rank * columns).reshape(rank, columns).astype(np.float32, copy=False)
-        change = left @ right
+        change = _product(left, right)
     change *= np.float32(o["scale"])
     if o["rounds"]:
         change = rounded(change, o["rounds"])
     change += _base(form, fetch, start, stop)
     return change
+
+
+def _product(left: Array, right: Array) -> Array:
+    """left @ right in float32, in the order that the module states: the same on every machine, where a BLAS library has its own."""
+    import numpy as np
+
+    rows, rank = left.shape
+    left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+    out = np.zeros((rows, right.shape[1]), np.float32)
+    compiled = getattr(kernels(), "products", None)
+    if compiled is not None and rank and out.size:
+        compiled(left, right, out, rank)
+        return out
+    step = max(1, SUMMED // max(1, right.shape[1]))
+    wide = right.astype(np.float64)
+    with np.errstate(all="ignore"):
+        for start in range(0, rows, step):
+            part, factors = out[start : start + step], left[start : start + step].astype(np.float64)
+            for k in range(rank):
+                np.copyto(part, part + factors[:, k : k + 1] * wide[k], casting="same_kind")
+    return out
 
 
 def _base(form: Form, fetch: Fetch, start: int, stop: int) -> Array:

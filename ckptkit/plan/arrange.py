@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from itertools import repeat
 
 from .. import store
 from .._typing import NamedTuple
@@ -187,6 +188,42 @@ class Same(Builder):
     """Name for name: another container, the same tensors."""
 
     def weights(self) -> Weights:
+        return self._all_copied() or self._each()
+
+    def _all_copied(self) -> Weights | None:
+        """The arrangement where every tensor is a run or runs of bytes that is carried over as it is, by columns: a conversion of 90,000
+        tensors is mostly this. None where one may be anything else."""
+        kinds = {r[0] for r in self.subject.graph.roles.values()}
+        if self.packed or self.request.dtypes or not self.tensors or not kinds.isdisjoint(("optimizer", "dropped", "part")):
+            return None
+        names, stored = list(self.tensors), list(self.tensors.values())
+        own, specs, extents, strides, storages, reads, boxes = zip(*stored, strict=True)
+        n = len(names)
+        if strides.count(None) < n or reads.count(None) < n or any(boxes) or list(own) != names:
+            return None
+        known = {spec: straight(spec.numel) for spec in set(specs)}
+        if any(spec[0] == "STRING" for spec in known) or (storages.count(None) < n and self._shares(stored)):
+            return None
+        paths = {e[0] for held in extents for e in held}
+        if any(self._absolute(p) != p for p in paths):
+            extents = tuple(map(self._extents, stored))
+        new = tuple.__new__
+        none = repeat(None)
+        columns = zip(names, [spec[0] for spec in specs], extents, none, none, none, none, strict=False)
+        sources = tuple(map(partial(new, Source), columns))
+        usual = map(repeat, Piece(0, ())[2:])
+        pieces = map(partial(new, Piece), zip(range(n), map(known.__getitem__, specs), *usual, strict=False))
+        targets = tuple(zip(names, specs, zip(pieces, strict=True), strict=True))
+        went: Stories = dict.fromkeys(names)
+        return Weights(sources, targets, {}, {}, dict.fromkeys(names), went, self.subject.graph.groups, False, ())
+
+    def _shares(self, stored: Sequence[StoredTensor]) -> bool:
+        """Whether tensors of the target may be one another: two lie in one storage."""
+        held = [t[4] for t in stored if t[4] is not None and t[2]]
+        return self.request.container.TIES and len(set(held)) < len(held)
+
+    def _each(self) -> Weights:
+        """The arrangement, tensor by tensor."""
         first: dict[object, str] = {}
         beside = []  # optimizer state outside the state dict of a nested PyTorch file: it would get in among the weights
         for name, t in self.tensors.items():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import repeat
 
 from .. import store
-from ..containers import Inside, Ranked, Slot
+from ..containers import FileLayout, Inside, Ranked, Slot
 from ..errors import UsageError, one_of
 from ..tensors import DTYPE_ALIASES, DTYPES
 from .arrange import Weights
@@ -40,8 +42,9 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
     optimizer's or a trainer's, and whose each is where they are cut up for ranks."""
     container = request.container
     specs = {n: s for n, s, _ in weights.targets}
+    alike = not weights.ties and list(specs) == list(weights.came)
     layout = container.layout(
-        [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
+        list(specs.items()) if alike else [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
         filename=request.filename,
         ties=weights.ties,
         inside=Inside(contents.metadata, contents.extras, contents.wrapper, weights.strings, *apart),
@@ -52,7 +55,22 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
         raise UsageError(
             f"{container.TITLE} would be {len(layout.files)} files ({names})", path=request.target, hint="name a directory as the target"
         )
-    tasks = tuple(
+    stamps: list[tuple[str, int, int | str]] = []
+    for path in dict.fromkeys(inputs):
+        stamps.append((store.absolute(path), *store.stamp(path)))
+    tasks = _tasks(weights, layout)
+    return Plan(request.target, request.single, weights.sources, tasks, layout, tuple(stamps), contents.copies, contents.texts)
+
+
+def _tasks(weights: Weights, layout: FileLayout) -> tuple[Task, ...]:
+    """What is to be written of each tensor that has bytes."""
+    names, specs, pieces = zip(*weights.targets, strict=True) if weights.targets else ((), (), ())
+    dtypes = [spec[0] for spec in specs]
+    if not layout.split and not weights.encodes and "STRING" not in dtypes:  # by columns: there may be 90,000
+        slots = map(layout.slots.__getitem__, names)
+        columns = zip(names, slots, dtypes, [spec[1] for spec in specs], pieces, repeat(None), strict=False)
+        return tuple(map(partial(tuple.__new__, Task), columns))
+    return tuple(
         task
         for n, s, p in weights.targets
         if s.dtype != "STRING"
@@ -62,7 +80,3 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
             else _split(n, s.dtype, p, layout.split[n])
         )
     )
-    stamps: list[tuple[str, int, int | str]] = []
-    for path in dict.fromkeys(inputs):
-        stamps.append((store.absolute(path), *store.stamp(path)))
-    return Plan(request.target, request.single, weights.sources, tasks, layout, tuple(stamps), contents.copies, contents.texts)

@@ -23,6 +23,8 @@ class Told(Mapping[str, dict[str, object]]):
 
     def __init__(self, specs: Mapping[str, TensorSpec], stories: Stories, plain: Callable[[str], dict[str, object]]) -> None:
         self._specs, self._stories, self._plain = specs, stories, plain
+        text = json.dumps(plain("%"))[:-1].split('"%"')
+        self._usual = text[0], text[1]  # the JSON of a plain entry before and after its name
 
     def __getitem__(self, name: str) -> dict[str, object]:
         story, spec = self._stories[name], self._specs.get(name)
@@ -38,6 +40,22 @@ class Told(Mapping[str, dict[str, object]]):
     def __len__(self) -> int:
         return len(self._stories)
 
+    def lines(self, many: int) -> list[str]:
+        """Its items as JSON, `many` of them to a line, as they would be encoded one by one. What is usual is put together of a form for
+        each dtype and shape: an entry that nobody looks at is not made."""
+        encode, quoted = json.JSONEncoder(ensure_ascii=False).encode, json.encoder.encode_basestring
+        names, specs = list(self), self._specs
+        tails = {spec: encode({"dtype": spec[0], "shape": spec[1]})[1:] for spec in set(specs.values())}
+        before, after = self._usual
+        items = []
+        for name, spec, story in zip(names, map(specs.get, names), map(self._stories.__getitem__, names), strict=True):
+            text = quoted(name)
+            if story is None and spec is not None:
+                items.append(f"{text}: {before}{text}{after}, {tails[spec]}")
+            else:
+                items.append(f"{text}: {encode(self[name])}")
+        return [", ".join(items[i : i + many]) for i in range(0, len(items), many)]
+
     def __reduce__(self) -> tuple[object, ...]:
         return dict, (dict(self),)  # pickled as what it says
 
@@ -51,8 +69,7 @@ def ledger_text(ledger: Mapping[str, object]) -> str:
     def text(v: object, level: int, indent: str) -> str:
         inner = indent + " "
         if isinstance(v, Told) and v:
-            names = list(v)
-            lines = [inner + encode({n: v[n] for n in names[i : i + many]})[1:-1] for i in range(0, len(names), many)]
+            lines = [inner + line for line in v.lines(many)]
         elif isinstance(v, Mapping) and v and level < 2:
             lines = [f"{inner}{encode(k)}: {text(x, level + 1, inner)}" for k, x in v.items()]
         else:

@@ -36,7 +36,7 @@ def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterato
         )
         yield Finding("error", "unread", collapse(sorted((e.name for e in left), key=natural), 4), unread_words(left), hint)
     parts: dict[str, list[str]] = {}
-    for name in account.beyond():
+    for name in account.beyond() if ck.parts else ():
         if name in ck.parts:
             parts.setdefault(ck.parts[name], []).append(name)
     if subject.whole is not None and parts:
@@ -75,9 +75,8 @@ def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterato
         )  # fmt: skip
     strangers = [
         n
-        for n in account.beyond()
-        if dialect is not None
-        and n not in along
+        for n in (account.beyond() if dialect is not None else ())
+        if n not in along
         and n not in ck.parts
         and n not in packed
         and DTYPES[ck.tensors[n].spec.dtype].kind in ("float", "complex")

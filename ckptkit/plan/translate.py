@@ -403,7 +403,7 @@ class Translate(Builder):
                 raise UnsupportedError(
                     f"{stored[0]} is a tensor of its own (not tied to {self.graph.params[info.tied].stored}); "
                     f"{self.dialect.title} has no place for it",
-                    hint=self._others(),
+                    hint=f"{self._others()}, or leave it out: --drop {info.group}",
                 )
             dropped.setdefault(info.group, []).extend(stored)
         for why, names in self.harmless.items():

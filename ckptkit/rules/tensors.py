@@ -267,12 +267,12 @@ def dtype(s: Subject) -> Iterator[Finding]:
     wrong: dict[str, list[str]] = {}
     roles = s.graph.roles
     known = s.graph.recognition is not None
-    for name, t in s.checkpoint.tensors.items():
+    for name, t in s.checkpoint.tensors.items() if known else ():
         if name in s.packings.weights:
             continue
-        if DTYPES[t.spec.dtype].kind == "float" and (not known or roles[name].kind in ("param", "tied", "repeat")):
+        if DTYPES[t.spec.dtype].kind == "float" and roles[name].kind in ("param", "tied", "repeat"):
             by.setdefault(t.spec.dtype, []).append(name)
-        elif known and roles[name].kind in ("param", "tied", "repeat") and not _is_buffer(s, name):
+        elif roles[name].kind in ("param", "tied", "repeat") and not _is_buffer(s, name):
             wrong.setdefault(t.spec.dtype, []).append(name)
     for dtype, names in wrong.items():
         most = max(by, key=lambda d: len(by[d]), default="")
@@ -284,7 +284,7 @@ def dtype(s: Subject) -> Iterator[Finding]:
             f"{count(names, 'tensor')} {are(names)} {dtype}, which no weight is{others}",
             "quantised or cast? get the weights as numbers",
         )
-    if len(by) > 1 and known:
+    if len(by) > 1:
         main = max(by, key=lambda d: len(by[d]))
         from ._kept import kept_wide
 

@@ -17,7 +17,9 @@ from ..arch import architectures, is_learned, learned_schema
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.weight_graph import WeightGraph
+from ..schema.templates import by_pattern, numbers_of
 from ..support.name_text import collapse, gaps, natural, ranges
+from ..tensors import StoredTensor
 from ._base import also, are, count, rule
 
 ORDER = 15
@@ -28,6 +30,7 @@ COUNTS = frozenset((
 MORE = frozenset(("num_nextn_predict_layers", "mtp_num_layers"))  # layers beyond those that are counted
 _NUMBER = r"(?:(?<=[./])|(?<=layer_)|(?<=block_)|(?<=layers_)|(?<=blocks_))([0-9]{1,7})(?=[./]|$)"
 SECTIONS = {"text": ("text", "language", "llm"), "vision": ("vis", "vit"), "audio": ("audio", "speech")}  # how the stem of a part begins
+_MANY = 1000  # names from which they are looked at by pattern
 MEANT = 4  # tensors in a layer, from which numbered ones are what a configuration counts, and not the steps of a projector
 _ALIKE = 3  # tensors that layers have, from which a number left out among them is a layer lost (and not one without weights)
 
@@ -57,7 +60,12 @@ def runs_among(graph: WeightGraph, names: list[str], *, unread: bool = False) ->
     """The outermost runs of layers among some tensors, and what is there and not read."""
     held: dict[str, dict[int, list[tuple[str, str, tuple[int, ...]]]]] = {}
     tensors, search = graph.checkpoint.tensors, re.compile(_NUMBER).search
-    for name in names:
+    places = by_pattern(names) if len(names) >= _MANY else {}
+    met: dict[str, int] = {}  # stem -> the first of its names
+    for pattern, alike in places.items():
+        _gather(held, met, pattern, {i: names[i] for i in alike}, tensors)
+    held = {stem: held[stem] for stem in sorted(held, key=met.__getitem__)}
+    for name in names if not places else ():
         m = search(name)
         if m is not None:
             start, stop = m.span()
@@ -75,6 +83,41 @@ def runs_among(graph: WeightGraph, names: list[str], *, unread: bool = False) ->
             held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), []).append((name[m.end() :], u.dtype, u.shape or ()))
     runs = [Run(stem, {i: frozenset(t) for i, t in sorted(layers.items())}) for stem, layers in held.items() if len(layers) > 1]
     return sorted(runs, key=lambda r: -sum(map(len, r.layers.values())))
+
+
+def _gather(
+    held: dict[str, dict[int, list[tuple[str, str, tuple[int, ...]]]]], met: dict[str, int], pattern: str, of: dict[int, str],
+    tensors: Mapping[str, StoredTensor],
+) -> None:  # fmt: skip
+    """Put names of one pattern, by their places, into the runs where they belong: where the first number of each is that of the layer, by
+    columns. `met` is told at which place a run's stem is first."""
+    search = re.compile(_NUMBER).search
+    stem, numbered, _ = pattern.partition("#")
+    names = list(of.values())
+    first = search(names[0])
+    if not numbered or len(names) < 4 or first is None or first.start() != len(stem) or not pattern.isascii():
+        many = names
+    else:
+        numbers = [row[0] for row in numbers_of(names, pattern.count("#"))]
+        many = names if max(map(len, numbers)) > 7 else []
+        if not many:
+            at = len(stem)
+            tails = [name[at + len(n) :] for name, n in zip(names, numbers, strict=True)]
+            specs = [tensors[name][1] for name in names]
+            layers = held.setdefault(stem, {})
+            met[stem] = min(met.get(stem, len(tensors)), next(iter(of)))
+            for n, here in zip(map(int, numbers), zip(tails, [s[0] for s in specs], [s[1] for s in specs], strict=True), strict=True):
+                if n in layers:
+                    layers[n].append(here)
+                else:
+                    layers[n] = [here]
+    for i, name in of.items() if many else ():
+        m = search(name)
+        if m is not None:
+            stem = name[: m.start()]
+            layers = held.setdefault(stem, {})
+            met[stem] = min(met.get(stem, i), i)
+            layers.setdefault(int(m[1]), []).append((name[m.end() :], *tensors[name].spec))
 
 
 def layer_counts(raw: Mapping[str, object]) -> dict[str, int]:
@@ -240,7 +283,8 @@ def _unlike(r: Run) -> Iterator[Finding]:
         return
     names, ends = {t[0] for t in usual}, (min(r.layers), max(r.layers))
     absent: dict[tuple[str, ...], list[int]] = {}
-    for i, tensors in r.layers.items():
+    others = {i: tensors for i, tensors in r.layers.items() if tensors != usual}
+    for i, tensors in others.items():
         have = {t[0] for t in tensors}
         if names - have and not have - names:
             absent.setdefault(tuple(sorted(names - have, key=natural)), []).append(i)
@@ -254,7 +298,7 @@ def _unlike(r: Run) -> Iterator[Finding]:
             f"layer{'s' * (len(layers) > 1)} {ranges(layers)}{said}: {collapse(lacking, 4)}",
             "make sure that it is meant" if meant else "get the whole checkpoint", "undecided" if meant else "inferred",
         )  # fmt: skip
-    for i, tensors in r.layers.items():
+    for i, tensors in others.items():
         have = {t[0] for t in tensors}
         odd = sorted((t for t in tensors - usual if t[0] in names), key=lambda t: natural(t[0])) if have == names else []
         if odd:

@@ -7,8 +7,9 @@ digits; 20,000 stored names have a few dozen patterns, which is what recognising
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 _PLACEHOLDER = re.compile(r"\{(#?)(\w+)(?:\*(\d+))?(?:\+(\d+))?(?::(\d+))?(!?)\}")
 _DIGITS = re.compile(r"[0-9]+")
@@ -98,7 +99,11 @@ def reduce_name(name: str) -> tuple[str, tuple[str, ...]]:
 
 def patterns_of(names: Iterable[str]) -> list[str]:
     """The pattern of each name. All at once: 20,000 are three times as quick as one by one."""
-    every = list(names)
+    return list(_patterns(tuple(names)))
+
+
+@lru_cache(2)  # who recognises, who counts layers and who folds all ask for those of one file
+def _patterns(every: tuple[str, ...]) -> list[str]:
     patterns = pattern_of_text("\n".join(every)).split("\n")
     return patterns if len(patterns) == len(every) else [pattern_of_text(n) for n in every]
 
@@ -131,10 +136,7 @@ def numbers_of(names: Sequence[str], count: int) -> list[tuple[str, ...]]:
 
 def tally(patterns: Iterable[str]) -> dict[str, int]:
     """How often each is there, in the order in which they are met."""
-    out: dict[str, int] = {}
-    for p in patterns:
-        out[p] = out.get(p, 0) + 1
-    return out
+    return dict(Counter(patterns))
 
 
 def stem(pattern: str) -> str:

@@ -21,6 +21,7 @@ class Below:
         self._tree, self._prefix = tree, prefix.strip("/")
         self.root = tree.label(self._prefix)
         self.least_part = tree.least_part
+        self.equal_parts = tree.equal_parts
         self.at_once = tree.at_once
 
     def _full(self, name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .._typing import TYPE_CHECKING, Any
 from ..support.files import read_error, short, write_error
@@ -17,7 +17,7 @@ from ..support.urls import is_url
 from .paths import open_blob
 
 if TYPE_CHECKING:
-    from .expected import Expected, Spans
+    from .coming import Coming, Spans
     from .interface import Blob
 
 _NO_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY, errno.EIO}
@@ -32,8 +32,9 @@ class Files:
     def __init__(self, label: Callable[[str], str] = str, keep: int = 64) -> None:
         self._fds: dict[tuple[str, bool], int] = {}
         self._blobs: dict[str, Any] = {}
-        self._expected: Expected | None = None
-        self.remote_bytes = 0  # that were asked of stores
+        self._coming: Coming | None = None
+        self._data: memoryview | None = None  # a target in memory
+        self._fetched = 0  # bytes that were asked for ahead of jobs that are over
         self._keep = keep
         self.label = label
 
@@ -67,23 +68,44 @@ class Files:
             blob = self._blobs[url] = open_blob(url)
         return blob
 
-    def expect(self, spans: Spans, most: int) -> None:
-        """Fetch what the next reads of objects will be of, at most `most` bytes at once; what was expected before is forgotten."""
-        self._expected = None
-        if spans:
-            from .expected import Expected
+    def expect(self, jobs: Sequence[Spans], ahead: int) -> None:
+        """Fetch what the next jobs will read of objects, `ahead` bytes before they do; what was expected before is forgotten."""
+        self.forget()
+        if any(jobs):
+            from .coming import Coming
 
-            for url in spans:
+            for url in dict.fromkeys(url for spans in jobs for url in spans):
                 self._blob(url)
-            self._expected = Expected(self._blobs, spans, most)
-            self.remote_bytes += self._expected.total
+            self._coming = Coming(self._blobs, jobs, ahead, self._data)
+
+    def turn(self, job: int, *, forwards: bool) -> None:
+        """The jobs before this one of those that were told are done; whether it reads each byte once, in their order."""
+        if self._coming is not None:
+            self._coming.turn(job, forwards=forwards)
+
+    def forget(self) -> None:
+        """Nothing is expected any more."""
+        if self._coming is not None:
+            self._coming.close()
+            self._fetched += self._coming.total
+            self._coming = None
+
+    @property
+    def fetched(self) -> int:
+        """Bytes that were asked of stores, as was expected."""
+        return self._fetched + (self._coming.total if self._coming is not None else 0)
 
     def _read_object(self, url: str, offset: int, into: memoryview) -> None:
-        if self._expected is None or not self._expected.read(url, offset, into):
+        if self._coming is None or not self._coming.read(url, offset, into):
             self._blob(url).read(offset, into)
+
+    def memory(self, path: str, offset: int, length: int) -> memoryview | None:
+        """The bytes of a file that is written to in memory, to be filled in place; None for one that is not in memory."""
+        return None
 
     def close(self) -> None:
         """Close all of them."""
+        self.forget()
         self._blobs.clear()
         while self._fds:
             os.close(self._fds.popitem()[1])
@@ -178,3 +200,35 @@ class Files:
             if e.errno not in _NO_RANGE:
                 raise write_error(e, self.label(target), target_offset + done) from None
         return done
+
+
+class InMemory(Files):
+    """Files of which the one that is written, at `path`, is memory."""
+
+    def __init__(self, path: str, data: memoryview, label: Callable[[str], str] = str) -> None:
+        super().__init__(label)
+        self._path, self._there = path, data
+        self._data = data
+
+    def memory(self, path: str, offset: int, length: int) -> memoryview | None:
+        """The bytes of the file that is written."""
+        return self._there[offset : offset + length] if path == self._path else None
+
+    def read(self, path: str, offset: int, into: memoryview) -> None:
+        """As of files."""
+        if path == self._path:
+            into[:] = self._there[offset : offset + len(into)]
+        else:
+            super().read(path, offset, into)
+
+    def read_there(self, path: str, offset: int, into: memoryview) -> None:
+        """As of files."""
+        self.read(path, offset, into)
+
+    def write(self, path: str, offset: int, data: memoryview | bytes) -> None:
+        """As of files."""
+        self._there[offset : offset + len(data)] = data
+
+    def copy_range(self, source: str, source_offset: int, target: str, target_offset: int, length: int) -> int:
+        """Nothing is copied in the kernel."""
+        return 0

@@ -15,7 +15,8 @@ from .._typing import TYPE_CHECKING
 from ..errors import CheckpointError, NotFoundError, UsageError, with_extra
 from .hub_writing import MANIFEST, HubSink, Pending, held, is_note, obsolete_of, overlaid, refuse_commit, same_as, send
 from .interface import ABSENT, FOLDER, Entry, Uploads
-from .remote import RemoteTree, options
+from .reaching import options
+from .remote import RemoteTree
 from .said import CREDENTIALS, refused
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class HubTree(RemoteTree):
         self._writing = False  # whether what is gathered for the next commit is seen
         super().__init__(root)
         self.least_part = 1
+        self.equal_parts = False
 
     def _open(self) -> Any:
         try:

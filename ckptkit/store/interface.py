@@ -89,6 +89,7 @@ class Tree(Protocol):
 
     root: str
     least_part: int  # bytes of a part that is not the last
+    equal_parts: bool  # whether all parts but the last must have one size
     at_once: bool  # whether all that a run writes is seen at one instant, when its manifest says that it is committed
 
     @property

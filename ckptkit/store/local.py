@@ -28,6 +28,7 @@ class LocalTree:
     """The files below a folder."""
 
     least_part = 1
+    equal_parts = False
     stale = False
     at_once = False
 

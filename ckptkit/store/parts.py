@@ -173,7 +173,9 @@ def _crc32c(data: bytes | memoryview) -> str:
 
 
 def _body(data: bytes | memoryview) -> Any:
-    """What boto3 takes: bytes, or a file, which it reads in pieces: memory that is sent is not copied first."""
+    """What boto3 takes: bytes, a bytearray as a whole, which it sends at once and does not copy, or a file, which it reads in pieces."""
+    if isinstance(data, memoryview) and isinstance(data.obj, bytearray) and len(data.obj) == data.nbytes:
+        return data.obj
     return data if isinstance(data, bytes) else _Sent(data)
 
 

@@ -8,9 +8,8 @@ installed. Not to be used in a process forked from one that has: the library's t
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -21,6 +20,7 @@ from ..errors import CheckpointError, CorruptError, NotFoundError, UnknownFormat
 from . import header_cache
 from .interface import ABSENT, FOLDER, Entry
 from .pieces import Kept
+from .reaching import is_r2, library, options
 from .recent import Recent
 from .remote_blob import MOST, Ahead, RemoteBlob
 from .said import ExistsError, refused, refused_code, replaced, unconditional
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Uploads = list[tuple[str, dict[str, str]]]
 AT_ONCE = 32  # requests
+STREAM = 1 << 17  # bytes of an answer that are taken together
 GAP = 1 << 14  # bytes between two pieces of an object from which on they are two requests
 
 # what is asked for in a folder that may not be listed
@@ -38,8 +39,6 @@ USUAL = (
     "adapter_config.json", "adapter_model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "vocab.txt",
 )  # fmt: skip
-
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "HF_ENDPOINT")
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
@@ -52,41 +51,6 @@ def pool() -> ThreadPoolExecutor:
         if _pool is None:
             _pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ckptkit-store")
         return _pool
-
-
-def options(root: str) -> dict[str, Any]:
-    """How a store's library is to reach it: patience, and plain http where the endpoint says so itself."""
-    ends = [os.environ.get(n, "") for n in _ENDPOINTS]
-    plain = root.startswith("http://") or any(e.startswith("http://") for e in ends)
-    client = {"timeout": timedelta(minutes=10), "connect_timeout": timedelta(seconds=10), "allow_http": plain}
-    return {"client_options": client, "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=120)}}
-
-
-def _library(root: str) -> Any:
-    """The library's store for a bucket or a server."""
-    from obstore import store
-
-    words = options(root)
-    if not root.startswith("s3://"):
-        return store.from_url(root, **words)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3")
-    if endpoint:
-        words["endpoint"] = endpoint
-    env = os.environ
-    if not any(env.get(n) for n in ("AWS_REGION", "AWS_DEFAULT_REGION")):
-        words["region"] = "us-east-1"
-    told = any(env.get(n) for n in (
-        "AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    ))  # fmt: skip
-    if not told and (env.get("AWS_PROFILE") or os.path.exists(os.path.expanduser("~/.aws/credentials"))):
-        try:
-            from obstore.auth.boto3 import Boto3CredentialProvider
-
-            words["credential_provider"] = Boto3CredentialProvider()
-        except ImportError:
-            pass  # the library's own ways are tried, and say what they miss
-    return store.from_url(root, **words)
 
 
 class Pin:
@@ -115,6 +79,7 @@ class RemoteTree:
         self._conditions = False  # whether it is known that the store holds conditions
         self._signs: bool | None = None  # whether it signs addresses for parts
         self.least_part = 1 if self.scheme == "az" else 5 << 20
+        self.equal_parts = self.scheme == "s3" and is_r2()
         try:
             self.store = self._open()
         except CheckpointError:
@@ -123,7 +88,7 @@ class RemoteTree:
             raise refused(e, root) from None
 
     def _open(self) -> Any:
-        return _library(self.root)
+        return library(self.root, options(self.root))
 
     @property
     def stale(self) -> bool:
@@ -236,6 +201,22 @@ class RemoteTree:
 
     def fetch_view(self, name: str, entry: Entry, at: int, n: int) -> memoryview:
         """As `fetch`, without a copy of them."""
+        return self._fetched(name, entry, at, n, lambda got: memoryview(cast("Any", got.bytes())))
+
+    def fetch_into(self, name: str, entry: Entry, at: int, into: memoryview) -> None:
+        """As `fetch`, into memory, as they come: little of them is anywhere else at a time."""
+
+        def fill(got: Any) -> memoryview:
+            done = 0
+            for some in got.stream(min_chunk_size=STREAM):
+                data = memoryview(some)[: len(into) - done]
+                into[done : done + len(data)] = data
+                done += len(data)
+            return into[:done]
+
+        self._fetched(name, entry, at, len(into), fill)
+
+    def _fetched(self, name: str, entry: Entry, at: int, n: int, taken: Callable[[Any], memoryview]) -> memoryview:
         import obstore
 
         words: dict[str, Any] = {"range": (at, at + n)}
@@ -246,7 +227,7 @@ class RemoteTree:
             meta = got.meta
             if not self.same(entry, meta):
                 raise replaced(self.label(name))
-            data = memoryview(cast("Any", got.bytes()))
+            data = taken(got)
         except CheckpointError:
             raise
         except Exception as e:

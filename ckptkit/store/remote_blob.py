@@ -33,6 +33,7 @@ class Fetching(Protocol):
 
     def fetch(self, name: str, entry: Entry, at: int, n: int) -> bytes: ...
     def fetch_view(self, name: str, entry: Entry, at: int, n: int) -> memoryview: ...
+    def fetch_into(self, name: str, entry: Entry, at: int, into: memoryview) -> None: ...
     def warm(self, wanted: Sequence[tuple[str, int, int]]) -> None: ...
     def ahead(self) -> dict[str, Ahead]: ...
     def label(self, name: str) -> str: ...
@@ -133,9 +134,17 @@ class RemoteBlob:
 
     def later(self, at: int, n: int) -> Future[memoryview]:
         """One request for `n` bytes from `at` on, under way."""
-        if at + n > self._entry.size:
-            raise CorruptError(f"ends at byte {self._entry.size:,}, {at + n - self._entry.size:,} short", path=self._tree.label(self.name))
+        self._holds(at + n)
         return self._tree.pool().submit(self._tree.fetch_view, self.name, self._entry, at, n)
+
+    def fill(self, at: int, into: memoryview) -> Future[None]:
+        """One request for what fills `into`, from `at` on, under way."""
+        self._holds(at + len(into))
+        return self._tree.pool().submit(self._tree.fetch_into, self.name, self._entry, at, into)
+
+    def _holds(self, end: int) -> None:
+        if end > self._entry.size:
+            raise CorruptError(f"ends at byte {self._entry.size:,}, {end - self._entry.size:,} short", path=self._tree.label(self.name))
 
     def mapped(self, *, flat: bool = False) -> AbstractContextManager[Any]:
         """The whole object by index and slice, read where it is asked for; `flat`: as memory, all of it read."""

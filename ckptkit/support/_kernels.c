@@ -653,6 +653,47 @@ static PyObject *py_turn(PyObject *self, PyObject *args)
 out: FREE_TWO; return r;
 }
 
+/* ---- products of two matrices ------------------------------------------------------------------------------------------------- */
+
+#define STRIP 512 /* columns that stay in the first-level cache while the rank is gone through */
+
+/* each element: the products in order, each added with one rounding, as a fused multiply-add does it (float64 holds a product of two
+ * float32 exactly) */
+INLINE int products_body(const f32 *left, const f32 *right, f32 *out, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t rank)
+{
+    for (Py_ssize_t at = 0; at < columns; at += STRIP) {
+        const Py_ssize_t n = columns - at < STRIP ? columns - at : STRIP;
+        for (Py_ssize_t i = 0; i < rows; i++) {
+            float sum[STRIP] = {0};
+            for (Py_ssize_t k = 0; k < rank; k++) {
+                const double by = left[i * rank + k];
+                const f32 *x = right + k * columns + at;
+                for (Py_ssize_t j = 0; j < n; j++) sum[j] = (float)((double)sum[j] + by * (double)x[j]);
+            }
+            memcpy(out + i * columns + at, sum, (size_t)n * 4);
+        }
+    }
+    return 0;
+}
+VERSIONS(int, products, (const f32 *left, const f32 *right, f32 *out, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t rank),
+         (left, right, out, rows, columns, rank))
+
+/* products(left, right, out, rank): the product of two row-major matrices of float32, (rows, rank) and (rank, columns) */
+static PyObject *py_products(PyObject *self, PyObject *args)
+{
+    Py_buffer x = {0}, y = {0}, z = {0}; PyObject *r = NULL; Py_ssize_t rank;
+    if (!PyArg_ParseTuple(args, "y*y*w*n", &x, &y, &z, &rank)) return NULL;
+    const Py_ssize_t most = (Py_ssize_t)1 << 40;
+    const Py_ssize_t rows = rank > 0 ? x.len / 4 / rank : 0, columns = rank > 0 ? y.len / 4 / rank : 0;
+    EXPECT(rank > 0 && rank < most && rows < most && columns < most && rows * rank * 4 == x.len && columns * rank * 4 == y.len)
+    EXPECT(rows * columns * 4 == z.len)
+    Py_BEGIN_ALLOW_THREADS products(x.buf, y.buf, z.buf, rows, columns, rank); Py_END_ALLOW_THREADS
+    r = Py_NewRef(Py_None);
+out:
+    PyBuffer_Release(&x); PyBuffer_Release(&y); PyBuffer_Release(&z);
+    return r;
+}
+
 typedef int (*Blocks)(const uint8_t *, Py_ssize_t, f32 *);
 static const struct { const char *name; Py_ssize_t bytes, elements; Blocks run; } KINDS[] = {
     {"Q4_0", 18, 32, q4_0}, {"Q8_0", 34, 32, q8_0}, {"Q4_K", 144, 256, q4_k}, {"Q5_K", 176, 256, q5_k}, {"Q6_K", 210, 256, q6_k},
@@ -692,7 +733,8 @@ static PyMethodDef METHODS[] = {
     {"look_up_blocks", py_look_up_blocks, METH_VARARGS, NULL}, {"figures", py_figures, METH_VARARGS, NULL},
     {"spread", py_spread, METH_VARARGS, NULL}, {"count", py_count, METH_VARARGS, NULL}, {"tally", py_tally, METH_VARARGS, NULL},
     {"blocks", py_blocks, METH_VARARGS, NULL}, {"equal", py_equal, METH_VARARGS, NULL},
-    {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL}, {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
+    {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL}, {"products", py_products, METH_VARARGS, NULL},
+    {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernels", "Inner loops over the elements of tensors.", -1, METHODS};

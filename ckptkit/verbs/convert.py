@@ -125,6 +125,7 @@ def convert(
     that has them (meta, megatron). `on`: whose workers write it, in parts of `part_size` ("local:4", "ray", "dask://HOST:8786");
     `plan_to`: where to write the plan instead, for `ckptkit work`. Raises FindingsError, UndecidedError, UsageError, ... (`errors`).
     """
+    from ..engine.output import finisher
     from ..engine.run import run
     src, dst = os.fspath(source), os.fspath(target)
     shard, memory = _sizes(max_shard_size, max_memory, check)
@@ -148,7 +149,7 @@ def convert(
         if store.is_url(dst) or parts.elsewhere:
             return _in_parts(done, parts, jobs, progress, overwrite=overwrite, on_overflow=on_overflow)
         result = run(planned.plan, overwrite=overwrite, jobs=jobs, max_memory=memory, check=bool(check), proof=proof,
-                     on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=request.container.finish)  # fmt: skip
+                     on_overflow=on_overflow, sync=sync, progress=progress, compute_finish=finisher(request.container))  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
 
 

@@ -6,6 +6,7 @@ import platform
 import sys
 
 from .._version import __version__
+from ..support.columns import compiled
 from ..support.kernels import kernels
 from ..support.machine import memory, processors
 
@@ -31,6 +32,6 @@ def environment() -> dict[str, object]:
     return {
         "ckptkit": __version__, "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": f"{platform.system()} {platform.machine()}", "byteorder": sys.byteorder, "processors": processors(),
-        "compiled": kernels() is not None, "memory": memory(),
+        "compiled": kernels() is not None and compiled() is not None, "memory": memory(),
         "libraries": libraries,
     }  # fmt: skip

@@ -96,6 +96,7 @@ def merge(
     adapter_config.json says. A packed (quantised) base is refused unless `dequantize`. The words are fields of `Writing`.
     Raises FindingsError where the adapter does not fit the base, UnsupportedError for what is not LoRA.
     """
+    from ..engine.output import finisher
     from ..engine.replaceable import check_target
     from ..engine.run import run
 
@@ -115,7 +116,7 @@ def merge(
             return done
         result = run(
             planned.plan, overwrite=w.overwrite, jobs=w.jobs, max_memory=w.max_memory, check=w.check, sync=w.sync, progress=w.progress,
-            compute_finish=request.container.finish,
+            compute_finish=finisher(request.container),
         )  # fmt: skip
         return done._replace(findings=(*done.findings, *result.findings), result=result)
 

@@ -18,7 +18,7 @@ from torch_tensors import NAMES, TORCH_DTYPES, check, raw, sample, views
 from ckptkit.containers import Inside, open_checkpoint
 from ckptkit.containers import torch as container
 from ckptkit.containers._pickle.interpreter import Opaque
-from ckptkit.containers._wire.zip_archive import directory, place
+from ckptkit.containers._wire.zip_write import directory, place
 from ckptkit.errors import UnsafeError, UnsupportedError, UsageError
 from ckptkit.tensors import TensorSpec
 

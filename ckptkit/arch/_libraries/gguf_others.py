@@ -17,6 +17,7 @@ from ckptkit.schema.dialect import Whole
 TITLE = "llama.cpp (GGUF)"
 T5_FREE: dict[str, object] = {"max_distance": (128,), "initializer_factor": ..., "eos": ..., "scaled": ..., "bucket_distance": (128,)}
 GELU = ("gelu", "gelu_tanh")  # which llama.cpp computes by one table
+TYPES = "tokenizer.ggml.token_type_count"  # without which its runtime loads no BERT
 Rows = dict[str, str | tuple[str, ...]]
 
 
@@ -62,13 +63,13 @@ def roberta(lacks: Mapping[str, Lack]) -> Dialect:
     return bert(conflicts=after_one, defaults={"activation": "gelu", "pad": 1, "tied": True})._replace(lacks=lacks)
 
 
-def bert(**own: object) -> Dialect:
-    """BERT without pooler and heads."""
+def bert(*, segments: bool = True, **own: object) -> Dialect:
+    """BERT without pooler and heads; DistilBERT, which has no segments, is one there too."""
     b, layer = "blk.{layer}.", "encoder.layers.{layer}."
     rows: Rows = {
         "token_embd": "embeddings.word",
         "position_embd": "embeddings.position",
-        "token_types": "embeddings.segment",
+        **({"token_types": "embeddings.segment"} if segments else {}),
         "token_embd_norm": "embeddings.norm",
         b + "attn_q": layer + "attention.query",
         b + "attn_k": layer + "attention.key",
@@ -79,14 +80,53 @@ def bert(**own: object) -> Dialect:
         b + "ffn_down": layer + "ffn.output",
         b + "layer_output_norm": layer + "ffn.norm",
     }
+    also = {"bert.attention.causal": False, **({} if segments else {TYPES: 1})}
     return dialect(
         "bert",
         rows,
-        {**sizes("bert"), "bert.context_length": "positions"},
+        {**sizes("bert"), "bert.context_length": "positions", **({TYPES: may("segments")} if segments else {})},
         {},
         {"activation": GELU, "kin": ...},
-        **{"defaults": {"activation": "gelu"}, "also": {"bert.attention.causal": False}, **own},  # type: ignore[arg-type]
+        **{"defaults": {"activation": "gelu"}, "also": also, **own},  # type: ignore[arg-type]
     )
+
+
+def nomic_bert() -> Dialect:
+    """Nomic BERT without pooler and heads: query, key and value in one; its positions turn."""
+    b, layer = "blk.{layer}.", "encoder.layers.{layer}."
+    rows: Rows = {
+        "token_embd": "embeddings.word",
+        "token_types": "embeddings.segment",
+        "token_embd_norm": "embeddings.norm",
+        b + "attn_qkv.weight": (*(f"{layer}attention.{p}.weight" for p in ("query", "key", "value")), "*(heads head_dim) hidden"),
+        b + "attn_output": layer + "attention.output",
+        b + "attn_output_norm": layer + "attention.norm",
+        b + "ffn_up": layer + "ffn.up",
+        b + "ffn_gate": layer + "ffn.gate",
+        b + "ffn_down": layer + "ffn.output",
+        b + "layer_output_norm": layer + "ffn.norm",
+    }
+    keys: dict[str, str | Key] = {
+        **sizes("nomic-bert"), TYPES: may("segments"), "nomic-bert.context_length": may("max_positions"),
+        "nomic-bert.rope.freq_base": may("rope_theta"),
+        "nomic-bert.attention.key_length": may("head_dim"), "nomic-bert.attention.value_length": may("head_dim"),
+    }  # fmt: skip
+    return dialect(
+        "nomic-bert", rows, keys, {"activation": "silu"}, {"kin": ..., "rope_type": (None, "default"), "rope_part": (None, 1, 1.0)},
+        defaults={"activation": "silu", "head_dim": "=hidden / heads", "rope_theta": 10000.0}, conflicts=square_and_plain,
+        also={"nomic-bert.attention.causal": False},
+    )  # fmt: skip
+
+
+def square_and_plain(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """llama.cpp's heads share the width, and their positions turn as they are."""
+    hidden, heads, width = (values.get(k) for k in ("hidden", "heads", "head_dim"))
+    if isinstance(hidden, int) and isinstance(heads, int) and isinstance(width, int) and heads * width != hidden:
+        yield "head_dim", f"its code of this architecture takes {hidden} / {heads}"
+    if values.get("rope_type") not in (None, "default"):
+        yield "rope_type", "its code of this architecture reads no factors of frequencies"
+    if values.get("rope_part") not in (None, 1, 1.0):
+        yield "rope_part", "its code of this architecture turns whole heads"
 
 
 MODERN_KEYS: dict[str, str | Key] = {

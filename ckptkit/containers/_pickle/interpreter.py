@@ -114,17 +114,55 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
 
     What all of them must have is looked at column by column, and they are made so.
     """
-    import re
+    from ...support.columns import compiled
 
-    scanner: Any = re.compile(_ITEM).scanner  # type: ignore[attr-defined]  # whose matches follow one another
+    native = compiled()
+    columns = _by_pattern() if native is None else partial(_by_loop, native.tensors, {})
     rebuild, hooks = find("torch._utils", "_rebuild_tensor_v2", {}), find("collections", "OrderedDict", {})
     storage, tensor = partial(tuple.__new__, Storage), partial(tuple.__new__, Tensor)
 
     def items(data: bytes, i: int) -> tuple[list[object], int] | None:
-        rows: list[tuple[bytes, ...]] = []
-        following, end = scanner(data, i).match, i
         if len(memo) > LIMITS.pickle_memo:  # which is looked at between opcodes, of which these would be too few
             return None
+        found = columns(data, i)
+        if found is None:
+            return None
+        names, keys, get, kind, type_, place, od, numels, offsets, sizes, strides, puts, end = found
+        if (
+            any(memo[g] is not rebuild for g in set(get))
+            or any(memo[k] != "storage" for k in set(kind))
+            or any(memo[o] is not hooks for o in set(od))
+            or not memo.keys().isdisjoint(puts)
+        ):
+            return None
+        named = {b: memo[b] for b in {*type_, *place}}.__getitem__
+        where = list(map(storage, zip(repeat("storage"), map(named, type_), keys, map(named, place), numels, repeat(None))))
+        made = list(map(tensor, zip(where, offsets, sizes, strides, repeat(None), repeat(None))))
+        storages.extend(where)
+        for first, column in ((0, names), (1, keys), (7, made)):
+            memo.update(zip(puts[first::8], column, strict=True))
+        out: list[object] = [None] * (2 * len(names))
+        out[::2], out[1::2] = names, made
+        return out, end
+
+    return items
+
+
+def _by_loop(tensors: Callable[..., tuple[Any, ...]], dims: dict[bytes, object], data: bytes, i: int) -> tuple[Any, ...] | None:
+    """The columns of a run of items by the compiled loop; None where there is none."""
+    found = tensors(data, i, _RUN_OF_ITEMS, dims)
+    return found if found[0] else None
+
+
+def _by_pattern() -> Callable[[bytes, int], tuple[Any, ...] | None]:
+    """What gives the columns of a run of items by a pattern; None where there is none."""
+    import re
+
+    scanner: Any = re.compile(_ITEM).scanner  # type: ignore[attr-defined]  # whose matches follow one another
+
+    def columns(data: bytes, i: int) -> tuple[Any, ...] | None:
+        rows: list[tuple[bytes, ...]] = []
+        following, end = scanner(data, i).match, i
         while len(rows) < _RUN_OF_ITEMS and (hit := following()) is not None:
             rows.append(hit.groups())
             end = hit.end()
@@ -137,34 +175,20 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
         if (
             bytes(map(len, name)) != b"".join(n_name)
             or bytes(map(len, key)) != b"".join(n_key)
-            or any(memo[g[0]] is not rebuild for g in set(get))
-            or any(memo[k[0]] != "storage" for k in set(kind))
-            or any(memo[o[0]] is not hooks for o in set(od))
-            or not memo.keys().isdisjoint(puts)
             or not all(map(lt, puts, puts[1:]))
-        ):
+        ):  # fmt: skip
             return None
         dims = {d: _ints(d) for d in {*size, *stride}}
         if None in dims.values():
             return None
         names, keys = (b"\n".join(column).decode().split("\n") for column in (name, key))
-        named = {b: memo[b[0]] for b in {*type_, *place}}.__getitem__
         number = {b: int.from_bytes(b[1:], "little") for b in {*numel, *offset}}.__getitem__
-        where = list(map(storage, zip(repeat("storage"), map(named, type_), keys, map(named, place), map(number, numel), repeat(None))))
-        made = list(
-            map(
-                tensor,
-                zip(where, map(number, offset), map(dims.__getitem__, size), map(dims.__getitem__, stride), repeat(None), repeat(None)),
-            )
-        )
-        storages.extend(where)
-        for first, column in ((0, names), (1, keys), (7, made)):
-            memo.update(zip(puts[first::8], column, strict=True))
-        out: list[object] = [None] * (2 * len(rows))
-        out[::2], out[1::2] = names, made
-        return out, end
+        return (
+            names, keys, *map(b"".join, (get, kind, type_, place, od)), map(number, numel), map(number, offset),
+            map(dims.__getitem__, size), map(dims.__getitem__, stride), puts, end,
+        )  # fmt: skip
 
-    return items
+    return columns
 
 
 def load(

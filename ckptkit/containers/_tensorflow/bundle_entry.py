@@ -11,11 +11,12 @@ from ... import store
 from ..._typing import NamedTuple
 from ...errors import CheckpointError, UnsupportedError
 from ...limits import LIMITS
+from ...support.columns import compiled
 from ...support.protobuf import BYTES, VARINT, Readable, bad, encode, encode_varint, fields, signed, varint
 from ...support.protobuf import shape as parse_shape
 from ...tensors import DTYPES, TensorSpec
 from .partitions import add as add_slice
-from .table import scan
+from .table import scan_with
 
 VERSION = 1
 _new = tuple.__new__  # a named tuple without its argument handling
@@ -159,20 +160,28 @@ def load(path: str) -> tuple[int, dict[bytes, Raw]]:
     shards = 0
     out: dict[bytes, Raw] = {}
     heads: dict[bytes, Kind] = {}
-    for _, held, found in scan(data, len(data), path):
-        for key, start, end in found:
-            if shards:
-                try:
-                    out[key] = entry(held, start, end, path, heads)
-                except CheckpointError as e:
-                    raise type(e)(f"{key.decode('utf-8', 'backslashreplace')!r}: {e.message}", path=path, hint=e.hint) from None
-            elif key:
-                break
-            else:
+    native = compiled()
+    for _, held, found, said in scan_with(data, len(data), path, heads):
+        for i, (key, start, end) in enumerate(found):
+            if not shards:
+                if key:
+                    break
                 shards = header(held, start, end, path)
+                continue
+            known = said[i] if said else None
+            if said and known is None and native is not None:  # of a form that was met since, in the same block
+                known = native.entry(held, start, end, heads)
+            out[key] = _new(Raw, known) if known is not None else _entry_of(key, held, start, end, path, heads)
     if not shards:
         bad("has no header: the first key is not the empty one", path)
     return shards, out
+
+
+def _entry_of(key: bytes, held: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]) -> Raw:
+    try:
+        return entry(held, start, end, path, heads)
+    except CheckpointError as e:
+        raise type(e)(f"{key.decode('utf-8', 'backslashreplace')!r}: {e.message}", path=path, hint=e.hint) from None
 
 
 def encode_header(shards: int) -> bytes:

@@ -9,12 +9,14 @@ Everything is checked while it is read: bounds, order, restarts, checksums; a bl
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from struct import unpack
 
 from ... import store
-from ..._typing import NamedTuple, SupportsIndex, overload
+from ..._typing import Any, NamedTuple, SupportsIndex, overload
 from ...errors import CheckpointError, CorruptError
 from ...limits import LIMITS
 from ...support import crc32c
+from ...support.columns import compiled
 from ...support.protobuf import Readable, bad, encode_varint, varint
 from . import MAGIC
 
@@ -22,6 +24,7 @@ FOOTER = 48
 TRAILER = 5  # type byte, checksum
 BLOCK_SIZE = 262144  # TensorFlow's table::Options
 RESTART_INTERVAL = 16
+_MANY = 256  # items from which compiled loops are looked for
 _new = tuple.__new__  # a named tuple without its argument handling
 
 
@@ -138,6 +141,28 @@ def contents(data: Readable, offset: int, size: int, path: str, *, check: bool =
     return plain, 0, len(plain)
 
 
+Told = tuple[list[bytes], list[tuple[int, int]], list[Any]]  # keys, where their values begin and end, what these say (None: not known)
+
+
+def told(data: Readable, start: int, end: int, above: bytes | None, heads: dict[bytes, Any]) -> Told | None:
+    """The entries of one block's content as `entries` gives them, by a compiled loop, with what is said in values that begin as one of
+    `heads`. None where the loop is not there, and where anything is not as it should be."""
+    native = compiled()
+    count = int.from_bytes(data[end - 4 : end], "little") if end - start >= 8 else 0
+    limit = end - 4 - 4 * count
+    if native is None or not isinstance(data, bytes) or not 0 < count <= (end - start) // 4 or limit < start:
+        return None
+    if 4 * count > LIMITS.header_bytes:
+        return None
+    found = native.block(data, start, limit, above, min(_key_limit(), 1 << 24), heads)
+    if found is None or found[4] > LIMITS.header_bytes:
+        return None
+    keys, places, said, whole, _ = found
+    if not {0, *whole}.issuperset(unpack(f"<{count}I", data[limit : end - 4])):
+        return None
+    return keys, places, said
+
+
 def entries(data: Readable, start: int, end: int, path: str, above: bytes | None = None) -> list[Entry]:
     """The entries of one block's content, keys strictly ascending (and above `above`). Raises CorruptError, LimitError."""
     count = int.from_bytes(data[end - 4 : end], "little") if end - start >= 8 else 0
@@ -181,17 +206,29 @@ def entries(data: Readable, start: int, end: int, path: str, above: bytes | None
 
 def scan(data: Readable, size: int, path: str, *, check: bool = True) -> Iterator[tuple[Block, Readable, list[Entry]]]:
     """Each data block of a table, what holds its content, and its entries; keys ascend throughout."""
+    for block, held, found, _ in scan_with(data, size, path, None, check=check):
+        yield block, held, found
+
+
+def scan_with(
+    data: Readable, size: int, path: str, heads: dict[bytes, Any] | None, *, check: bool = True
+) -> Iterator[tuple[Block, Readable, list[Entry], list[Any]]]:
+    """`scan`, with what each value says that begins as one of `heads` ([] where that was not looked at, None for one that does not)."""
     above: bytes | None = None
     total = 0
     for block in blocks(data, size, path):
         held, start, end = contents(data, block.offset, block.size, path, check=check or total == 0)
-        found = entries(held, start, end, path, above)
+        known = told(held, start, end, above, heads) if heads is not None else None
+        if known is not None:
+            found, said = [_new(Entry, (key, *place)) for key, place in zip(known[0], known[1], strict=True)], known[2]
+        else:
+            found, said = entries(held, start, end, path, above), []
         if found and found[-1].key > block.last:
             bad("a key is above its block's key in the index, in the table block", path, block.offset)
         above = block.last
         total += len(found)
         LIMITS.check("tensors", total, "the number of entries", path)
-        yield block, held, found
+        yield block, held, found, said
 
 
 def first(path: str) -> tuple[bytes, bytes] | None:
@@ -318,6 +355,15 @@ def build(items: Iterable[tuple[bytes, bytes]]) -> bytes:
         out.extend(content + crc32c.mask(crc32c.value(content)).to_bytes(4, "little"))
         return handle
 
+    if isinstance(items, list) and len(items) > _MANY and (native := compiled()) is not None:
+        done = 0
+        keys, values = [key for key, _ in items], [value for _, value in items]
+        while done < len(items):
+            if pending:
+                index.add(_between(last, keys[done]), pending)
+            content, done = native.build(keys, values, done, RESTART_INTERVAL, BLOCK_SIZE)
+            pending, last = put(content), keys[done - 1]
+        items = []
     for key, value in items:
         if block.out and len(key) + len(value) >= 2 * BLOCK_SIZE:
             pending = put(block.finish())

@@ -1,4 +1,4 @@
-"""The directory of a zip file, read strictly, and the bytes of one that is written: stored entries only, as `torch.save` makes them.
+"""The directory of a zip file, read strictly (`zip_write` makes one).
 
 `torch.save`, Keras and `numpy.savez` store what they write; `numpy.savez_compressed` deflates it, which is read where it is asked for.
 
@@ -13,7 +13,7 @@ regard to case) and stay inside; no two entries overlap; nothing precedes the fi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from itertools import repeat
 from struct import Struct
@@ -24,20 +24,21 @@ from ..._typing import NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...limits import LIMITS
 
-_LOCAL = Struct("<4s5H3I2H")  # signature, version, flags, method, time, date, crc, packed, size, name, extra
+LOCAL = Struct("<4s5H3I2H")  # signature, version, flags, method, time, date, crc, packed, size, name, extra
 # signature, made by, version, flags, method, time, date, crc, packed, size, name, extra, comment, disk, ...
-_CENTRAL = Struct("<4s6H3I5H2I")
-_DESCRIPTOR = Struct("<4s3I")  # signature, crc, packed, size
-_END = Struct("<4s4H2IH")  # signature, disk, directory's disk, entries here, entries, size, offset, comment
-_LOCATOR = Struct("<4sIQI")
-_END64 = Struct("<4sQ2H2I4Q")  # signature, length, made by, version, disk, directory's disk, entries here, entries, size, offset
+CENTRAL = Struct("<4s6H3I5H2I")
+DESCRIPTOR = Struct("<4s3I")  # signature, crc, packed, size
+END = Struct("<4s4H2IH")  # signature, disk, directory's disk, entries here, entries, size, offset, comment
+LOCATOR = Struct("<4sIQI")
+END64 = Struct("<4sQ2H2I4Q")  # signature, length, made by, version, disk, directory's disk, entries here, entries, size, offset
 _GAP = 24  # bytes of the largest data descriptor
 _DENSE = 16 << 10  # bytes of an entry, on average, up to which headers are read many at once
 _WINDOW = 1 << 20
-_FULL = 0xFFFFFFFF
+_MANY = 256  # entries from which compiled loops are looked for
+FULL = 0xFFFFFFFF
 _FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # compression level (means nothing here), data descriptor, UTF-8
 _UTF8 = 0x0800
-_ALIGN = 64
+ALIGN = 64
 _ODD = ("\n/", "\n\n", "\\", ":", "..", "//", "/./", "\n./", "/.\n")  # in a list of names, a name a line: look closer
 
 
@@ -85,6 +86,8 @@ def read_directory(
     """
     try:
         raw, count, start = _find_directory(blob, size, path)
+        if start < count * _DENSE and count > _MANY and not store.is_url(path) and (found := _by_loops(raw, count, blob, start, path)):
+            return found
         listed = list(_central(raw, count, path, writer, deflated))
         if store.is_url(path) and (found := _from_afar(listed, start, path)) is not None:
             return found
@@ -110,8 +113,8 @@ def _from_afar(listed: list[Listed], end: int, path: str) -> dict[str, Entry] | 
     out = {}
     for name, row, following in zip(names, listed, [*order[1:], end], strict=True):
         raw, _, method, crc, size, header, packed = row
-        start = following - (24 if size >= _FULL else 16) - packed
-        if not size or start < header + 30 + len(raw) or start % _ALIGN:
+        start = following - (24 if size >= FULL else 16) - packed
+        if not size or start < header + 30 + len(raw) or start % ALIGN:
             return None
         out[name] = Entry(name, header, start, size, crc, packed, method)
     return out
@@ -127,7 +130,7 @@ def _find_directory(blob: store.Blob | Within, size: int, path: str) -> tuple[by
     if at < 0 or len(tail) - at < 22:
         hint = "a file cut short by a partial download or a full disk?"
         raise CorruptError(f"ends at byte {size} without a zip directory", path=path, hint=hint)
-    _, disk, cd_disk, here, count, cd_size, cd_at, _ = _END.unpack_from(tail, at)
+    _, disk, cd_disk, here, count, cd_size, cd_at, _ = END.unpack_from(tail, at)
     end = tail_at + at
     if at + 22 != len(tail):
         raise CorruptError(
@@ -137,19 +140,19 @@ def _find_directory(blob: store.Blob | Within, size: int, path: str) -> tuple[by
     if disk not in (0, 0xFFFF) or cd_disk not in (0, 0xFFFF) or here != count:
         raise UnsupportedError(f"is one part of a zip archive split over several files, says its end at byte {end}", path=path)
     if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
-        _, _, at64, _ = _LOCATOR.unpack_from(tail, at - 20)
-        record = _pread(blob, _END64.size, at64) if at64 < size else b""
-        sig, length, _, _, _, _, here64, count64, size64, offset64 = _END64.unpack(record)
+        _, _, at64, _ = LOCATOR.unpack_from(tail, at - 20)
+        record = _pread(blob, END64.size, at64) if at64 < size else b""
+        sig, length, _, _, _, _, here64, count64, size64, offset64 = END64.unpack(record)
         if sig != b"PK\6\6" or length != 44 or at64 + 56 != end - 20 or here64 != count64:
             raise CorruptError(f"its zip64 end record is not at byte {at64}, where its zip says", path=path)
-        pairs = ((count, 0xFFFF, count64), (cd_size, _FULL, size64), (cd_at, _FULL, offset64))
+        pairs = ((count, 0xFFFF, count64), (cd_size, FULL, size64), (cd_at, FULL, offset64))
         if any(short not in (full, long) for short, full, long in pairs):
             raise CorruptError(f"its two zip end records, at bytes {at64} and {end}, contradict each other", path=path)
         count, cd_size, cd_at, end = count64, size64, offset64, at64
     if cd_at + cd_size != end:
         raise CorruptError(f"its zip directory is said to end at byte {cd_at + cd_size}, not at {end}", path=path)
     LIMITS.check("zip_entries", count, "the number of zip entries", path)
-    if count * _CENTRAL.size > cd_size:
+    if count * CENTRAL.size > cd_size:
         raise CorruptError(f"its zip directory has no room for {count:,} entries", path=path)
     LIMITS.check("header_bytes", cd_size, "the zip directory's size", path)
     raw = _pread(blob, cd_size, cd_at)
@@ -160,14 +163,14 @@ def _find_directory(blob: store.Blob | Within, size: int, path: str) -> tuple[by
 
 def _central(raw: bytes, count: int, path: str, writer: str, deflated: bool) -> Iterator[Listed]:
     """(name, flags, method, crc, size, local header offset, packed size) of each entry."""
-    unpack = _CENTRAL.unpack_from
+    unpack = CENTRAL.unpack_from
     at = 0
     for _ in range(count):
         sig, _, _, flags, method, _, _, crc, packed, size, n, x, c, disk, _, _, header = unpack(raw, at)
         if sig != b"PK\1\2":
             raise CorruptError(f"its zip directory is damaged at its byte {at}", path=path)
         name = raw[at + 46 : at + 46 + n]
-        if size == _FULL or packed == _FULL or header == _FULL:
+        if size == FULL or packed == FULL or header == FULL:
             size, packed, header = _zip64(raw[at + 46 + n : at + 46 + n + x], size, packed, header, name, path)
         at += 46 + n + x + c
         if flags & ~_FLAGS:
@@ -199,7 +202,7 @@ def _zip64(extra: bytes, size: int, packed: int, header: int, name: bytes, path:
             if found is not None:
                 raise CorruptError(f"entry {_text(name)} has two zip64 fields", path=path)
             words = [int.from_bytes(extra[k : k + 8], "little") for k in range(at + 4, at + 4 + n - 7, 8)]
-            found = [words.pop(0) if v == _FULL and words else v for v in (size, packed, header)]
+            found = [words.pop(0) if v == FULL and words else v for v in (size, packed, header)]
         at += 4 + n
     return (size, packed, header) if found is None else (found[0], found[1], found[2])
 
@@ -208,7 +211,7 @@ def _locals(
     blob: store.Blob | Within, listed: list[Listed], end: int, path: str, old_names: bool
 ) -> dict[str, Entry]:
     """The entries, each held against its local header and its neighbours: between two there is nothing but a data descriptor."""
-    new, full = tuple.__new__, _FULL
+    new, full = tuple.__new__, FULL
     raws = [row[0] if not old_names or row[1] & _UTF8 or row[0].isascii() else row[0].decode("cp437").encode() for row in listed]
     names = _names(raws, path)
     _hold_unique(names, path)
@@ -228,7 +231,7 @@ def _locals(
         n = len(raw)
         if len(head) != 30 + n:
             raise CorruptError(f"entry {_text(raw)} is said to lie at byte {header}, beyond the file", path=path)
-        sig, _, lflags, lmethod, _, _, lcrc, lpacked, lsize, ln, lx = _LOCAL.unpack_from(head)
+        sig, _, lflags, lmethod, _, _, lcrc, lpacked, lsize, ln, lx = LOCAL.unpack_from(head)
         if sig != b"PK\3\4":
             raise CorruptError(f"entry {_text(raw)} has no header at byte {header}", path=path)
         if ln != n or head[30:] != raw:
@@ -280,7 +283,7 @@ def _as_torch_writes(
     if not listed or len(fixed) != 30 * len(heads) or [head[30:] for _, head in heads] != raws:
         return None
     _, flags, methods, crcs, sizes, headers, packed = zip(*listed, strict=True)
-    signatures, _, lflags, lmethods, _, _, lcrcs, lpacked, lsizes, lengths, extras = zip(*_LOCAL.iter_unpack(fixed), strict=True)
+    signatures, _, lflags, lmethods, _, _, lcrcs, lpacked, lsizes, lengths, extras = zip(*LOCAL.iter_unpack(fixed), strict=True)
     if (
         set(signatures) != {b"PK\3\4"}
         or lflags != flags
@@ -289,7 +292,7 @@ def _as_torch_writes(
         or any(lcrcs) or any(lpacked) or any(lsizes)
         or list(lengths) != list(map(len, raws))
         or headers[0] != 0
-        or max(*sizes, *packed) >= _FULL
+        or max(*sizes, *packed) >= FULL
     ):  # fmt: skip
         return None
     starts = [h + 30 + n + x for h, n, x in zip(headers, lengths, extras, strict=True)]
@@ -297,10 +300,38 @@ def _as_torch_writes(
     if any(start + size + 16 != then for start, size, then in zip(starts, packed, following, strict=True)):
         return None
     descriptors = [*[lead[-16:] for lead, _ in heads[1:]], _pread(blob, 16, end - 16)]
-    if descriptors != list(map(_DESCRIPTOR.pack, repeat(b"PK\7\x08"), crcs, packed, sizes)):
+    if descriptors != list(map(DESCRIPTOR.pack, repeat(b"PK\7\x08"), crcs, packed, sizes)):
         return None
     entries = map(partial(tuple.__new__, Entry), zip(names, headers, starts, sizes, crcs, packed, methods, strict=True))
     return dict(zip(names, entries, strict=True))
+
+
+def _by_loops(raw: bytes, count: int, blob: store.Blob | Within, end: int, path: str) -> dict[str, Entry] | None:
+    """The entries of an archive with very many by compiled loops, if all have the form that `torch.save` gives them. None for any other,
+    and where the loops are not there."""
+    from ...support.columns import compiled
+
+    native = compiled()
+    listed = native.central(raw, count) if native is not None else None
+    if native is None or not listed or sum([row[6] for row in listed]) > end:
+        return None
+    starts: list[int] = []
+    done, at = 0, 0
+    while done < count:
+        header = listed[done][5]
+        low = max(0, header - _GAP)
+        window = _pread(blob, max(_WINDOW, header + 30 + len(listed[done][0]) - low), low)
+        held = native.locals(listed, done, window, low, at, starts)
+        if held is None or not held[0]:
+            return None
+        done, at = done + held[0], held[1]
+    names, _, methods, crcs, sizes, headers, packed = zip(*listed, strict=True)
+    if at != end or _pread(blob, 16, end - 16) != DESCRIPTOR.pack(b"PK\7\x08", crcs[-1], packed[-1], sizes[-1]):
+        return None
+    named = _names(list(names), path)
+    _hold_unique(named, path)
+    entries = map(partial(tuple.__new__, Entry), zip(named, headers, starts, sizes, crcs, packed, methods, strict=True))
+    return dict(zip(named, entries, strict=True))
 
 
 def _heads(blob: store.Blob | Within, listed: list[Listed], end: int) -> Iterator[tuple[bytes, bytes]]:
@@ -359,92 +390,3 @@ def _names(raws: list[bytes], path: str) -> list[str]:
     longest = max(map(len, raws), default=0)
     LIMITS.check("name_bytes", longest, f"the length of the entry name {_text(max(raws, key=len, default=b'')[:40])}...", path)
     return names
-
-
-class Record(NamedTuple):
-    """An entry to be written: its local header at `header`, padded so that its bytes begin at `start`, a multiple of 64."""
-
-    name: str
-    header: int
-    start: int
-    size: int
-
-    @property
-    def big(self) -> bool:
-        """Whether it needs zip64 fields."""
-        return self.size >= _FULL or self.header >= _FULL
-
-    @property
-    def end(self) -> int:
-        """Where the next record begins: after the data descriptor, which empty records do not have."""
-        return self.start + self.size + (0 if not self.size else 24 if self.big else 16)
-
-
-def place(entries: Iterable[tuple[str, int]]) -> list[Record]:
-    """Where (name, size) records lie, one after another."""
-    out = []
-    at, new = 0, tuple.__new__
-    for name, size in entries:
-        big = size >= _FULL or at >= _FULL
-        fixed = at + 34 + len(name if name.isascii() else name.encode()) + (len(_extra64(size, at)) if big else 0)
-        start = fixed + -fixed % _ALIGN
-        out.append(new(Record, (name, at, start, size)))
-        at = start + size + (0 if not size else 24 if big else 16)  # as Record.end
-    return out
-
-
-def _extra64(size: int, header: int) -> bytes:
-    """The zip64 extra field with what is saturated, or nothing."""
-    if size < _FULL and header < _FULL:
-        return b""
-    words = ([size, size] if size >= _FULL else []) + ([header] if header >= _FULL else [])
-    return b"\1\0" + (8 * len(words)).to_bytes(2, "little") + b"".join(w.to_bytes(8, "little") for w in words)
-
-
-def local_header(r: Record) -> bytes:
-    """A record's local header: sizes and checksum follow the data, the padding is an extra field FB of Z."""
-    name = r.name.encode()
-    extra = _extra64(r.size, r.header)
-    pad = r.start - r.header - 30 - len(name) - len(extra) - 4
-    full = _FULL if r.size >= _FULL else 0
-    flags = 0x0808 if r.size else 0x0800
-    head = _LOCAL.pack(b"PK\3\4", 0, flags, 0, 0, 0, 0, full, full, len(name), len(extra) + 4 + pad)
-    return head + name + extra + b"FB" + pad.to_bytes(2, "little") + b"Z" * pad
-
-
-def descriptor(r: Record, crc: int) -> bytes:
-    """What follows a record's bytes; nothing for an empty record."""
-    if not r.size:
-        return b""
-    if not r.big:
-        return _DESCRIPTOR.pack(b"PK\7\x08", crc, r.size, r.size)
-    return b"PK\7\x08" + crc.to_bytes(4, "little") + r.size.to_bytes(8, "little") * 2
-
-
-def directory_size(records: Sequence[Record]) -> int:
-    """How many bytes `directory` gives."""
-    names = "".join([r.name for r in records])
-    extras = sum([len(_extra64(r.size, r.header)) for r in records if r.big])
-    return (
-        _CENTRAL.size * len(records) + len(names if names.isascii() else names.encode()) + extras + _END64.size + _LOCATOR.size + _END.size
-    )
-
-
-def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
-    """The central directory and the end records."""
-    out, pack = [], _CENTRAL.pack
-    for (text, header, _, size), crc in zip(records, crcs, strict=True):
-        name, extra = text.encode(), b""
-        if size >= _FULL or header >= _FULL:
-            extra, size, header = _extra64(size, header), min(size, _FULL), min(header, _FULL)
-        out.append(
-            pack(b"PK\1\2", 0, 0, 0x0808 if size else 0x0800, 0, 0, 0, crc, size, size, len(name), len(extra), 0, 0, 0, 0, header)
-            + name
-            + extra
-        )
-    raw = b"".join(out)
-    at, n = records[-1].end if records else 0, len(records)
-    end64 = _END64.pack(b"PK\6\6", 44, 0x031E, 45, 0, 0, n, n, len(raw), at)
-    locator = _LOCATOR.pack(b"PK\6\7", 0, at + len(raw), 1)
-    few = min(n, 0xFFFF)
-    return raw + end64 + locator + _END.pack(b"PK\5\6", 0, 0, few, few, min(len(raw), _FULL), min(at, _FULL), 0)

@@ -16,7 +16,7 @@ from ...support.opaque import Opaque
 from ...tensors import DTYPES, TensorSpec
 from .._interface import FileLayout, Inside, Part, Slot
 from .._sharding import split
-from .._wire.zip_archive import Record, descriptor, directory, directory_size, local_header, place
+from .._wire.zip_write import Record, descriptor, directory, directory_size, local_header, place
 from ..megatron import names
 from ..torch.pickle_write import Stored, dump, dump_tensor, dump_value
 from .pickled import Written, dump_metadata

@@ -35,6 +35,7 @@ STRINGS = False
 COUNT, NUMBER, TOTAL = "split.count", "split.no", "split.tensors.count"
 # tensors that say what no key says: llama.cpp's factors of rotary frequencies. They lie among the keys too, unread
 TABLES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+SEGMENTS = "token_types.weight"  # that it is there lies among the keys too: it tells a BERT from a DistilBERT
 _SPLIT = r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.gguf"
 _PIECE = 1 << 20
 
@@ -79,6 +80,8 @@ def open(path: str) -> Checkpoint:
                 tensors[info.name] = _stored(info, header, file)
             if info.name in TABLES and info.dtype == "F32" and len(info.shape) == 1:
                 values[info.name] = Value(ARRAY, Span(6, info.shape[0], file, info.offset, info.nbytes, header.big), 6)
+            if info.name == SEGMENTS:
+                values[info.name] = Value(ARRAY, (), 6)
         LIMITS.check("tensors", len(tensors), "the number of tensors in all split files", path)
         findings += _remarks(header, file)
     total = _number(first, TOTAL, -1)
@@ -192,7 +195,7 @@ def layout(
     from .write import lay_out
 
     kept = inside.extras.get("gguf")
-    keys = {k: v for k, v in kept.items() if k not in TABLES} if isinstance(kept, Mapping) else {}
+    keys = {k: v for k, v in kept.items() if k not in TABLES and k != SEGMENTS} if isinstance(kept, Mapping) else {}
     return lay_out([(n, s) for n, s in tensors if n not in ties], filename, inside.metadata, keys, max_shard_size)
 
 

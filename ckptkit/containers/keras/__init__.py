@@ -152,7 +152,7 @@ def layout(
     configuration."""
     from zlib import crc32
 
-    from .._wire.zip_archive import descriptor, directory_size, local_header, place
+    from .._wire.zip_write import descriptor, directory_size, local_header, place
     from ..hdf5 import lay_out
 
     lacking = [n for n in (CONFIG, METADATA) if PREFIX + n not in inside.metadata]
@@ -179,7 +179,7 @@ def layout(
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     """The weights' data descriptor and the directory, now that every tensor's CRC32 is known."""
     from ...support.crc32 import combine
-    from .._wire.zip_archive import Record, descriptor, directory
+    from .._wire.zip_write import Record, descriptor, directory
 
     records = [Record(*r) for r in cast("list[list[Any]]", layout.state["records"])]
     names, sums = cast("list[str]", layout.state["names"]), cast("list[int]", layout.state["sums"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from operator import itemgetter
 from zlib import crc32
 
 from ... import store
@@ -24,6 +25,7 @@ from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 from .._shard_names import BESIDE, is_index
 
 if TYPE_CHECKING:
+    from ...support.rows import Rows
     from .._pickle import interpreter
     from .._pickle.globals import Storage
     from .._wire import zip_archive
@@ -259,12 +261,12 @@ def _archive(blob: store.Blob, size: int, path: str) -> Archive:
     """A zip's directory. Raises CorruptError, UnsupportedError (compressed)."""
     deflated = store.is_url(path) or b"/constants.pkl" in _tail(blob, size)  # a program's code is compressed
     entries = zip_archive.read_directory(blob, size, path, deflated=deflated)
-    pickles = [n for n in entries if n == "data.pkl" or n.endswith("/data.pkl")]
+    pickles = [n for n in entries if n.endswith("data.pkl") and (n == "data.pkl" or n[-9] == "/")]
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
     root = pickles[0][: -len("data.pkl")]
-    program = root + "constants.pkl" in entries or any(n.startswith(root + "code/") for n in entries)
-    packed = next((n for n, e in entries.items() if e.method), None)
+    program = root + "constants.pkl" in entries or f"\n{root}code/" in "\n".join(["", *entries])
+    packed = next((n for n, e in entries.items() if e.method), None) if any(map(itemgetter(6), entries.values())) else None
     if packed is not None and not program:
         raise UnsupportedError(f"entry {printable(packed)} is compressed; PyTorch stores its records", path=path)
     return Archive(path, entries, root, any(e.crc for e in entries.values()), program)
@@ -323,33 +325,8 @@ def _read_archive(blob: store.Blob, archive: Archive, known: Container[str]) -> 
             )
         return e.start, declared, key
 
-    found += _lengths(got.storages, entries, records)
+    found += state_dict.lengths(got.storages, entries, records, _AGAIN)
     return Held(got.value, locate, len(got.storages), archive.checks, found, opaque, raw, root.rstrip("/"))
-
-
-def _lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str) -> list[Finding]:
-    """A finding where records are longer than the storages that they are of. torch.load holds a record against the first storage of its
-    key, and takes the first for all others of that key."""
-    known = state_dict.SIZES
-    first: dict[str, int] = {}
-    told: dict[str, int] = {}  # key -> bytes said, other than the record has
-    for s in storages:
-        dtype, numel, key = getattr(s.type, "dtype", ""), s.numel, s.key  # type: ignore[attr-defined]
-        if type(key) is not str or type(numel) is not int or dtype not in known:
-            continue
-        said = numel * known[dtype]
-        if first.setdefault(key, said) != said or key not in told:
-            e = entries.get(records + key)
-            if e is not None and e.size != said:
-                told.setdefault(key, said)
-    if not told:
-        return []
-    key = next(iter(told))
-    more = f" (and {len(told) - 1:,} more)" if len(told) > 1 else ""
-    e = entries[records + key]
-    text = f"the record of storage {key} has {e.size:,} bytes, and the storage is said to have {told[key]:,}{more}: nothing reads the rest"
-    refused = any(first[k] != entries[records + k].size for k in told)
-    return [Finding("error", "trailing", printable(e.name), text + (", and torch.load refuses the file" if refused else ""), _AGAIN)]
 
 
 def _audit(ckpt: Checkpoint, raw: bytes, value: object, locate: Locate) -> None:
@@ -405,10 +382,10 @@ def _small_records(blob: store.Blob, entries: dict[str, Entry], root: str, summe
         if alignment.size > 64 or not raw.strip().isdigit():
             text = f"its .storage_alignment is {printable(raw, 40)}, no number: torch.load refuses the file"
             found.append(Finding("error", "version", where, text, _AGAIN))
-    own = len(root)
+    own, records = len(root), root + "data/"
     others = [
         n
-        for n in entries
+        for n in [n for n in entries if not n.startswith(records)]
         if not n.startswith(root) or (n[own : own + 5] not in ("data/", ".data") and n[own:] not in _RECORDS and n[-1] != "/")
     ]
     if others:
@@ -440,3 +417,10 @@ def finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
     from .write import make_finish
 
     return make_finish(layout, crcs)
+
+
+def finish_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
+    """`finish`, with what follows the tensors of a file in rows."""
+    from .write import make_rows
+
+    return make_rows(layout, crcs)

@@ -8,11 +8,13 @@ its name is one that does nothing but hold data: no pickle written here calls an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from struct import pack
 
 from ..._typing import Any, NamedTuple
 from ...errors import UnsafeError, UsageError, printable
 from ...limits import LIMITS
+from ...support.columns import Column, weave
 from ...support.opaque import Opaque
 from ...tensors import DTYPES, row_major_strides
 from .._pickle.globals import is_data
@@ -109,7 +111,7 @@ class _Writer:
             self.name("torch", d.storage)
         else:
             self.name("torch.storage", "UntypedStorage")
-        self.text(t.key, ("key", t.key))
+        self.text(t.key, t.key.encode())  # bytes: what else is memoised is text, or names
         self.text("cpu", "cpu")
         self.integer(t.numel if typed else t.numel * d.bits // 8)
         self.out.append(b"t")
@@ -132,12 +134,12 @@ class _Writer:
         All that differs is the key and, as all memo numbers from 256 on take five bytes, those.
         """
         parts, memo, n = self.kept.get((t.dtype, t.numel, t.shape)), self.memo, self.count
-        if parts is None or ("key", t.key) in memo:
+        if parts is None or t.key.encode() in memo:
             if parts is None:
                 self.keep(t)
             return False
-        memo["key", t.key] = n
         raw = t.key.encode()
+        memo[raw] = n
         out = [parts[0], len(raw).to_bytes(4, "little"), raw]
         for part in parts[1:]:
             out += (b"r", n.to_bytes(4, "little"), part)
@@ -181,11 +183,40 @@ class _Writer:
             batch = todo[at : at + _BATCH]
             if len(batch) > 1:
                 self.out.append(b"(")
-            for key, t in batch:
-                self.text(key)
-                if self.count < 256 or t.dtype not in _TYPED or not self.like(t):
-                    self.tensor(t)
+            for form, group in groupby(batch, lambda item: item[1][1:]):
+                self.alike(form, list(group))
             self.out.append(b"u" if len(batch) > 1 else b"s")
+
+    def alike(self, form: tuple[object, ...], items: Sequence[tuple[str, Stored]]) -> None:
+        """Items one after another of one type and shape: all at once, as soon as one like them was kept, if each has a storage of its own
+        that was not met."""
+        keys = {t[0].encode() for _, t in items}
+        own = len(keys) == len(items) > 1 and self.memo.keys().isdisjoint(keys)
+        for i, (name, t) in enumerate(items):
+            if own and self.count >= 256 and form in self.kept and len(items) - i > 1:
+                self.many(items[i:])
+                return
+            self.text(name)
+            if self.count < 256 or t.dtype not in _TYPED or not self.like(t):
+                self.tensor(t)
+
+    def many(self, items: Sequence[tuple[str, Stored]]) -> None:
+        """`text` and `like` for each of several items of one kept form, by columns."""
+        stored = items[0][1]
+        first, *parts = self.kept[stored[1], stored[2], stored[3]]
+        each = len(parts) + 1  # memo numbers that an item takes: its name's too
+        last = self.count + len(items) * each
+        names = [name.encode("utf-8", "surrogatepass") for name, _ in items]
+        keys = [t[0].encode() for _, t in items]
+        columns: list[Column] = [
+            b"X", ("I", list(map(len, names))), names, b"r", ("I", list(range(self.count, last, each))),
+            first, ("I", list(map(len, keys))), keys,
+        ]  # fmt: skip
+        for k, part in enumerate(parts, 1):
+            columns += [b"r", ("I", list(range(self.count + k, last, each))), part]
+        self.out.append(weave(columns, len(items)))
+        self.memo.update(zip(keys, range(self.count + 1, last, each), strict=True))
+        self.count = last
 
     def plain(self, v: object, depth: int = 0) -> None:
         """Plain data. Raises UsageError for anything else or what is too deep, UnsafeError for a class that could do something."""

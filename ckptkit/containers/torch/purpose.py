@@ -79,7 +79,7 @@ def _module(value: object) -> Any:
     """The module that a file is, or holds under one of its keys as the only one."""
     if is_module(value):
         return value
-    held = [v for v in value.values() if is_module(v)] if type(value) is dict else []
+    held = [v for v in value.values() if type(v) is Opaque and is_module(v)] if type(value) is dict else []
     return held[0] if len(held) == 1 else None
 
 

@@ -9,7 +9,7 @@ from ..._typing import NamedTuple
 from ...errors import UnsupportedError, printable
 from ...tensors import DTYPES, TensorSpec
 from .._interface import FileLayout, Part, Slot
-from .._wire.zip_archive import descriptor, directory_size, local_header, place
+from .._wire.zip_write import descriptor, directory_size, local_header, place
 from .pickle_write import Stored, dump
 from .write import _SMALL, _VERSION, _header, _root
 

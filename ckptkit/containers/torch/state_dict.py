@@ -14,7 +14,7 @@ from ...tensors import DTYPES, StoredTensor, Unread
 from .._pickle.globals import Storage, StorageType, Tensor, TorchName
 from .outline import CONTAINERS, COUNTERS, children, is_module, outline, passing
 from .purpose import settings_of, special
-from .views import SIZES, Locate, Maker, shown, storage_key
+from .views import SIZES, Locate, Maker, lengths, shown, storage_key
 
 if TYPE_CHECKING:
     from . import wrapped
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 else:
     later(globals(), wrapped=".wrapped")
 
-__all__ = ["SIZES", "Locate", "Tree", "read_tree", "shown", "storage_key"]
+__all__ = ["SIZES", "Locate", "Tree", "lengths", "read_tree", "shown", "storage_key"]
+
+_MANY = 64  # tensors of a dict from which they are looked at by columns
 
 
 class Tree(NamedTuple):
@@ -202,6 +204,18 @@ class _Walk:
         elif place:
             self.parts[name] = place
 
+    def add_all(self, held: dict[object, object], prefix: str) -> bool:
+        """`add` for all of a dict of the main model, where they are plain tensors under names that nothing else has; False where not."""
+        if set(map(type, held)) != {str} or set(map(type, held.values())) != {Tensor} or len(self.out) + len(held) > self.most:
+            return False
+        names: list[Any] = [f"{prefix}.{key}" for key in held] if prefix else [*held]
+        if not self.out.keys().isdisjoint(names) or not self.unread.keys().isdisjoint(names):
+            return False
+        made = self.maker.run(names, list(held.values()))  # type: ignore[arg-type]
+        if made is not None:
+            self.out.update(zip(names, made, strict=True))
+        return made is not None
+
     def walk(self, node: object, prefix: str, at: tuple[str, ...], open_: tuple[int, ...], place: str) -> None:
         path = self.path
         if len(at) > LIMITS.pickle_depth:
@@ -218,6 +232,8 @@ class _Walk:
         if len(prefix) > LIMITS.name_bytes:
             LIMITS.check("name_bytes", len(prefix), "the length of a tensor's name", path)
         below, leaf_of = self.counts.below, self.counts.leaf
+        if type(node) is dict and not place and len(node) > _MANY and self.add_all(node, prefix):
+            return
         unsaved = passing(node) if type(node) is Opaque else ()
         for key, child in children(node):
             t = type(child)

@@ -7,9 +7,12 @@ storage here, so that nothing behind this file meets an offset or a size that it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import repeat
+from operator import mul
 
-from ..._typing import TYPE_CHECKING
+from ..._typing import TYPE_CHECKING, Any
 from ...errors import CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
@@ -18,6 +21,7 @@ from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from .._pickle.globals import Storage, StorageType, Tensor, TorchName
 
 if TYPE_CHECKING:
+    from .._wire.zip_archive import Entry
     from . import wrapped
 else:
     later(globals(), wrapped=".wrapped")
@@ -139,11 +143,43 @@ class Maker:
         extent = _new(Extent, (self.path, at + first * item, length))
         return _new(StoredTensor, (name, spec, (extent,), None if packed else stride, None, None, ()))
 
+    def run(self, names: Sequence[str], found: Sequence[Tensor]) -> list[StoredTensor] | None:
+        """`tensor` for each of many, by columns, where each is the whole of a storage as it lies there; None where one may be anything
+        else. Of each kind (type, shape, strides) one is looked at."""
+        storages, firsts, sizes, strides, dtypes, flags = zip(*found, strict=True)
+        n = len(names)
+        if set(map(type, storages)) != {Storage} or set(map(type, firsts)) != {int} or any(firsts):
+            return None
+        if dtypes.count(None) < n or any(flags) or max(map(len, names)) > self.name_bytes:
+            return None
+        _, types, _, locations, numels, _ = zip(*storages, strict=True)
+        if set(map(type, locations)) != {str} or set(locations) != {"cpu"} or set(map(type, numels)) != {int}:
+            return None
+        kinds = list(zip(map(id, types), map(id, sizes), map(id, strides), numels, strict=True))
+        known = {}
+        for kind, i in dict(zip(kinds, range(n), strict=True)).items():
+            if kind[:3] not in self.plain:
+                noticed = len(self.expanded)
+                self.tensor(names[i], found[i])
+                self.keys.pop()
+                del self.expanded[noticed:]
+            plain = self.plain.get(kind[:3])
+            if plain is None or plain[0] != kind[3]:
+                return None
+            known[kind] = plain[2], plain[1]
+        specs, lengths = zip(*map(known.__getitem__, kinds), strict=True)
+        places, _, keys = zip(*map(self.locate, storages, lengths), strict=True)
+        self.keys += keys
+        extents = map(partial(_new, Extent), zip(repeat(self.path), places, lengths, strict=False))
+        none = repeat(None)
+        fields = zip(names, specs, zip(extents, strict=True), none, none, none, repeat(()), strict=False)
+        return list(map(partial(_new, StoredTensor), fields))
+
     def tie(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
         """`tensors` with `storage` set on those that share theirs with others."""
-        uses = Counter(self.keys)
-        if len(uses) == len(tensors):
+        if len(set(self.keys)) == len(tensors):
             return tensors
+        uses = Counter(self.keys)
         return {
             n: t if uses[key] == 1 else t._replace(storage=f"{self.path}#{key}")
             for (n, t), key in zip(tensors.items(), self.keys)  # noqa: B905
@@ -158,3 +194,43 @@ class Maker:
             text = f"{whole:,} bytes are made of {stored:,} stored ones by strides that repeat them"
             out.append(Finding("warning", "expand", name, text, "is this tensor meant? Written elsewhere it takes its full size"))
         return out
+
+
+def lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str, again: str) -> list[Finding]:
+    """A finding where records are longer than the storages that they are of. torch.load holds a record against the first storage of its
+    key, and takes the first for all others of that key."""
+    if _as_long(storages, entries, records):
+        return []
+    first: dict[str, int] = {}
+    told: dict[str, int] = {}  # key -> bytes said, other than the record has
+    for s in storages:
+        dtype, numel, key = getattr(s.type, "dtype", ""), s.numel, s.key  # type: ignore[attr-defined]
+        if type(key) is not str or type(numel) is not int or dtype not in SIZES:
+            continue
+        said = numel * SIZES[dtype]
+        if first.setdefault(key, said) != said or key not in told:
+            e = entries.get(records + key)
+            if e is not None and e.size != said:
+                told.setdefault(key, said)
+    if not told:
+        return []
+    key = next(iter(told))
+    more = f" (and {len(told) - 1:,} more)" if len(told) > 1 else ""
+    e = entries[records + key]
+    text = f"the record of storage {key} has {e.size:,} bytes, and the storage is said to have {told[key]:,}{more}: nothing reads the rest"
+    refused = any(first[k] != entries[records + k].size for k in told)
+    return [Finding("error", "trailing", printable(e.name), text + (", and torch.load refuses the file" if refused else ""), again)]
+
+
+def _as_long(storages: Sequence[Any], entries: Mapping[str, Entry], records: str) -> bool:
+    """Whether each storage is as long as its record, as nearly all are: by columns. False where one is of another form."""
+    if not storages:
+        return True
+    _, types, keys, _, numels, _ = zip(*storages, strict=True)
+    kinds = {id(t): t for t in types}
+    if set(map(type, keys)) != {str} or set(map(type, numels)) != {int} or any(type(t) is not StorageType for t in kinds.values()):
+        return False
+    widths = {i: SIZES.get(t.dtype, -1) for i, t in kinds.items()}
+    found = list(map(entries.get, map(records.__add__, keys)))
+    sizes = [e[3] for e in found if e is not None]
+    return len(sizes) == len(found) and sizes == list(map(mul, map(widths.__getitem__, map(id, types)), numels))

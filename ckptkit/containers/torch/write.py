@@ -2,7 +2,7 @@
 
 Source: `_save` in `torch/serialization.py` and `caffe2/serialize/inline_container.cc`. The bytes are those of torch.save but for
 `.data/serialization_id`, a hash of the whole that nothing needs. What depends on the weights is the checksum in the data descriptor after
-each record and in the directory; so `make_finish` gives, for each tensor, that descriptor with the next record's header, and last the
+each record and in the directory; so `make_rows` gives, for each tensor, that descriptor with the next record's header, and last the
 directory. A sharded checkpoint is flat and has no place for a wrapper or extras: they are left out, as transformers does.
 """
 
@@ -10,14 +10,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import repeat
 from zlib import crc32
 
 from ..._typing import Any, cast
 from ...errors import UnsupportedError, UsageError, printable
+from ...support.rows import Rows
 from ...tensors import DTYPES, TensorSpec
 from .._interface import FileLayout, Part, Slot
 from .._sharding import index_json, shard_names, split
-from .._wire.zip_archive import Record, descriptor, directory, directory_size, local_header, place
+from .._wire.zip_write import (
+    Record,
+    descriptor,
+    directory,
+    directory_size,
+    local_header,
+    place,
+    records_of,
+    tails,
+)  # fmt: skip
 from .pickle_write import Stored, dump
 
 _VERSION = b"3\n"
@@ -37,33 +49,35 @@ def make_layout(
     other."""
     specs = _check(tensors)
     owners = _owners(specs, ties)
-    sizes = [(n, s.nbytes) for n, s in specs.items() if owners[n] == n]
+    nbytes = {s: s.nbytes for s in set(specs.values())}
+    sizes = [(n, nbytes[s]) for n, s in specs.items() if not ties or owners[n] == n]
     shards = split(sizes, max_shard_size) or [[]]
     whole = len(shards) == 1
     names = [filename] if whole else shard_names(filename, len(shards))
-    home = {n: i for i, held in enumerate(shards) for n in held}
+    home = {n: i for i, held in enumerate(shards) for n in held} if not whole else {}
     members: list[list[str]] = [[] for _ in shards]
-    for n in specs:
+    for n in specs if not whole else ():
         members[home[owners[n]]].append(n)
     files: list[tuple[str, int]] = []
     parts: list[Part] = []
     slots: dict[str, Slot] = {}
     archives: list[object] = []
-    for i, (file, held) in enumerate(zip(names, members, strict=True)):
-        own = [n for n in held if owners[n] == n]
+    for i, (file, own) in enumerate(zip(names, shards, strict=True)):
         root = _root(file)
-        pickled = _pickle({n: specs[n] for n in held}, owners, own, extras if whole else {}, wrapper if whole else "")
+        held = specs if whole else {n: specs[n] for n in members[i]}
+        pickled = _pickle(held, owners, own, extras if whole else {}, wrapper if whole else "")
         small = [("data.pkl", pickled), *_SMALL]
         records = place(
             [(root + n, len(b)) for n, b in small]
-            + [(f"{root}data/{k}", specs[n].nbytes) for k, n in enumerate(own)]
+            + [(f"{root}data/{k}", nbytes[specs[n]]) for k, n in enumerate(own)]
             + [(root + "version", len(_VERSION))]
         )
         head = b"".join(local_header(r) + b + descriptor(r, crc32(b)) for r, (_, b) in zip(records, small))  # noqa: B905
         parts.append(Part(i, 0, head + _header(records[len(small)])))
-        slots |= {n: Slot(i, r.start, r.size) for n, r in zip(own, records[len(small) :])}  # noqa: B905
+        places = zip(repeat(i), *list(zip(*records, strict=True))[2:])
+        slots.update(zip(own, list(map(partial(tuple.__new__, Slot), places))[len(small) :]))  # noqa: B905
         files.append((file, records[-1].end + directory_size(records)))
-        archives.append([[list(r) for r in records], [crc32(b) for _, b in small], own])
+        archives.append([list(map(list, records)), [crc32(b) for _, b in small], own])
     if not whole:
         index = index_json({n: names[home[owners[n]]] for n in specs}, sum(size for _, size in sizes))
         parts.append(Part(len(files), 0, index))
@@ -72,6 +86,20 @@ def make_layout(
 
 
 def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """`make_rows`, part by part."""
+    return _parts(make_rows(layout, crcs))
+
+
+def _parts(rows: Iterator[Part | Rows]) -> Iterator[Part]:
+    for x in rows:
+        if isinstance(x, Rows):
+            for offset, content, name in zip(x.offsets, x.contents, x.needs, strict=True):
+                yield Part(x.file, offset, content, frozenset((name,)))
+        else:
+            yield x
+
+
+def make_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
     """What follows each tensor's bytes, in the files' order. Raises UsageError if a tensor's checksum is missing."""
     archives = cast("list[Any]", layout.state["archives"])
     missing = next((n for archive in archives for n in archive[2] if n not in crcs and layout.slots[n].length), None)
@@ -80,13 +108,16 @@ def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
     return _tails(archives, crcs)
 
 
-def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part]:
+def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
     for file, (places, small, own) in enumerate(archives):
-        records = [Record(*r) for r in places]
-        sums = [*small, *(crcs.get(n, 0) for n in own), crc32(_VERSION)]
-        for k in range(len(small), len(records) - 1):
-            r = records[k]
-            yield Part(file, r.start + r.size, descriptor(r, sums[k]) + _header(records[k + 1]), frozenset((own[k - len(small)],)))
+        records = records_of(places)
+        sums = [*small, *[crcs.get(n, 0) for n in own], crc32(_VERSION)]
+        first, last = len(small), len(records) - 1
+        if own:
+            held = records[first:last]
+            contents = tails(held, sums[first:last])
+            contents[-1] += _header(records[last])
+            yield Rows(file, [start + size for _, _, start, size in held], contents, own)
         yield Part(file, records[-1].end, directory(records, sums), frozenset(own))
 
 
@@ -107,14 +138,21 @@ def _pickle(
     specs: Mapping[str, TensorSpec], owners: Mapping[str, str], own: Sequence[str], extras: Mapping[str, object], wrapper: str
 ) -> bytes:
     """data.pkl: the state dict under `wrapper`, the extras beside it."""
-    keys = {n: str(k) for k, n in enumerate(own)}
-    numels = {n: specs[n].numel for n in own}
-    state = {n: Stored(keys[owners[n]], spec.dtype, numels[owners[n]], spec.shape) for n, spec in specs.items()}
+    keys = dict(zip(own, map(str, range(len(own))), strict=True))
+    known = {s: s.numel for s in set(specs.values())}
+    stored = specs.values()
+    dtypes, shapes, numels = [s[0] for s in stored], [s[1] for s in stored], map(known.__getitem__, stored)
+    whose = keys.values() if len(own) == len(specs) else [keys[owners[n]] for n in specs]
+    columns = zip(whose, dtypes, numels, shapes, strict=True)
+    state = dict(zip(specs, map(partial(tuple.__new__, Stored), columns), strict=True))
     return dump(state, wrapper.split(".") if wrapper else [], extras)
 
 
 def _check(tensors: Sequence[tuple[str, TensorSpec]]) -> dict[str, TensorSpec]:
-    specs: dict[str, TensorSpec] = {}
+    specs = dict(tensors)
+    if len(specs) == len(tensors) and all(DTYPES[dtype].torch is not None for dtype in {spec[0] for spec in specs.values()}):
+        return specs
+    specs.clear()
     for name, spec in tensors:
         if name in specs:
             raise UsageError(f"two tensors are to be written as {name!r}")
@@ -126,8 +164,8 @@ def _check(tensors: Sequence[tuple[str, TensorSpec]]) -> dict[str, TensorSpec]:
 
 def _owners(specs: Mapping[str, TensorSpec], ties: Mapping[str, str]) -> dict[str, str]:
     """For each tensor the one whose storage it uses. Raises UsageError for ties in a circle or between different tensors."""
-    out: dict[str, str] = {}
-    for name, spec in specs.items():
+    out = dict(zip(specs, specs, strict=True))
+    for name, spec in specs.items() if ties else ():
         owner, steps = name, 0
         while owner in ties and steps <= len(ties):
             owner, steps = ties[owner], steps + 1

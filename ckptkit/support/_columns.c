@@ -1,0 +1,702 @@
+/* Runs of like entries in the headers of files with very many tensors: read column by column, and put together again.
+ *
+ * Optional, as `_kernels.c` is: whatever is here, Python does as well, and names what is wrong. A reader gives None, or stops, where an
+ * entry is not of the usual form; it never decides that a file is damaged. Nothing is believed: every step is held against the end of
+ * what was given.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef const uint8_t *Bytes;
+
+static inline uint32_t u16of(Bytes p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
+static inline uint32_t u32of(Bytes p) { return u16of(p) | u16of(p + 2) << 16; }
+
+/* append a new reference, which may be NULL */
+static int put(PyObject *list, PyObject *item)
+{
+    int bad = item == NULL || PyList_Append(list, item) < 0;
+    Py_XDECREF(item);
+    return bad ? -1 : 0;
+}
+
+static int put_number(PyObject *list, uint64_t n) { return put(list, PyLong_FromUnsignedLongLong(n)); }
+
+/* ---- pickles ------------------------------------------------------------------------------------------------------------------ */
+
+/* BININT1, BININT2 or a BININT that is not negative; NULL for anything else */
+static Bytes integer(Bytes p, Bytes end, uint32_t *value)
+{
+    if (end - p < 6) return NULL;
+    if (p[0] == 'K') { *value = p[1]; return p + 2; }
+    if (p[0] == 'M') { *value = u16of(p + 1); return p + 3; }
+    if (p[0] == 'J' && p[4] < 0x80) { *value = u32of(p + 1); return p + 5; }
+    return NULL;
+}
+
+/* a tuple of integers; `known` keeps those that were met by their bytes. *out is borrowed from it, NULL where it is none */
+static Bytes dims(Bytes p, Bytes end, PyObject *known, PyObject **out)
+{
+    Bytes start = p;
+    uint32_t values[64];
+    int count = 0, marked = end - p > 1 && *p == '(';
+    *out = NULL;
+    for (p += marked; count < (marked ? 64 : 3); count++) {
+        Bytes next = integer(p, end, values + count);
+        if (next == NULL) break;
+        p = next;
+    }
+    if (end - p < 1 || (marked ? count < 4 || *p != 't' : count < 1 || *p != 0x84 + count)) return NULL;
+    p++;
+    PyObject *raw = PyBytes_FromStringAndSize((const char *)start, p - start);
+    if (raw == NULL) return NULL;
+    PyObject *held = PyDict_GetItemWithError(known, raw);
+    if (held == NULL && !PyErr_Occurred()) {
+        PyObject *made = PyTuple_New(count);
+        for (int i = 0; made != NULL && i < count; i++) {
+            PyObject *n = PyLong_FromUnsignedLong(values[i]);
+            if (n == NULL) Py_CLEAR(made); else PyTuple_SET_ITEM(made, i, n);
+        }
+        if (made != NULL && PyDict_SetItem(known, raw, made) == 0) held = made;
+        Py_XDECREF(made);
+    }
+    Py_DECREF(raw);
+    *out = held == Py_None ? NULL : held;
+    return *out == NULL ? NULL : p;
+}
+
+#define WANT(code) do { if (*p++ != (code)) goto stop; } while (0)
+#define STORE(k) do { WANT('r'); places[k] = u32of(p); p += 4; } while (0)
+
+/* tensors(data, at, most, dims): the items of a dict from `at` on that are each a name and a tensor rebuilt as torch.save does it.
+ * (names, keys, gets, kinds, types, devices, hooks, elements, offsets, sizes, strides, memo numbers (8 each, ascending), end) */
+static PyObject *py_tensors(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t at, most;
+    PyObject *known, *out = NULL, *lists[7] = {NULL}, *columns[5] = {NULL};
+    if (!PyArg_ParseTuple(args, "y*nnO!", &data, &at, &most, &PyDict_Type, &known)) return NULL;
+    Bytes base = data.buf, end = base + data.len, p = base + (at < 0 || at > data.len ? data.len : at), done = p;
+    if (most < 0 || most > 1 << 16) most = 1 << 16;
+    uint8_t *short_ = PyMem_Malloc(5 * (size_t)most + 1);
+    if (short_ == NULL) { PyErr_NoMemory(); goto end; }
+    for (int i = 0; i < 7; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
+    uint32_t last = 0;
+    Py_ssize_t n = 0;
+    for (; n < most; n++) {
+        uint32_t places[8], elements, first;
+        PyObject *size, *stride;
+        p = done;
+        if (end - p < 6) break;
+        WANT('X');
+        Py_ssize_t name = *p++, key;
+        if (!name || p[0] || p[1] || p[2] || end - p < name + 96) break; /* what follows a name takes more, but for its integers */
+        Bytes text = p += 3;
+        for (Py_ssize_t i = 0; i < name; i++) if (text[i] < ' ' || text[i] > '~') goto stop;
+        p += name;
+        STORE(0);
+        WANT('h'); short_[n] = *p++;
+        WANT('('); WANT('(');
+        WANT('h'); short_[most + n] = *p++;
+        WANT('h'); short_[2 * most + n] = *p++;
+        WANT('X');
+        key = *p++;
+        if (!key || key > 40 || p[0] || p[1] || p[2] || end - p < key + 64) break;
+        Bytes digits = p += 3;
+        for (Py_ssize_t i = 0; i < key; i++) if (digits[i] < '0' || digits[i] > '9') goto stop;
+        p += key;
+        STORE(1);
+        WANT('h'); short_[3 * most + n] = *p++;
+        if ((p = integer(p, end, &elements)) == NULL || end - p < 16) break;
+        if (*p == 'N') p++;
+        WANT('t');
+        STORE(2);
+        WANT('Q');
+        if ((p = integer(p, end, &first)) == NULL) break;
+        if ((p = dims(p, end, known, &size)) == NULL || end - p < 6) break;
+        STORE(3);
+        if ((p = dims(p, end, known, &stride)) == NULL || end - p < 27) break;
+        STORE(4);
+        if (*p != 0x88 && *p != 0x89) break;
+        p++;
+        WANT('h'); short_[4 * most + n] = *p++;
+        WANT(')'); WANT('R'); STORE(5);
+        WANT('t'); STORE(6);
+        WANT('R'); STORE(7);
+        uint32_t before = last;
+        int rising = 1;
+        for (int i = 0; i < 8; i++) { rising &= places[i] > before || (!i && !n); before = places[i]; }
+        if (!rising) break;
+        last = before;
+        if (put(lists[0], PyUnicode_DecodeASCII((const char *)text, name, NULL)) < 0 ||
+            put(lists[1], PyUnicode_DecodeASCII((const char *)digits, key, NULL)) < 0 || put_number(lists[2], elements) < 0 ||
+            put_number(lists[3], first) < 0 || PyList_Append(lists[4], size) < 0 || PyList_Append(lists[5], stride) < 0)
+            goto end;
+        for (int i = 0; i < 8; i++) if (put_number(lists[6], places[i]) < 0) goto end;
+        done = p;
+    }
+stop:
+    if (PyErr_Occurred()) goto end;
+    for (int i = 0; i < 5; i++)
+        if ((columns[i] = PyBytes_FromStringAndSize((const char *)short_ + i * most, n)) == NULL) goto end;
+    out = Py_BuildValue("(OOOOOOOOOOOOn)", lists[0], lists[1], columns[0], columns[1], columns[2], columns[3], columns[4], lists[2],
+                        lists[3], lists[4], lists[5], lists[6], (Py_ssize_t)(done - base));
+end:
+    PyMem_Free(short_);
+    for (int i = 0; i < 7; i++) Py_XDECREF(lists[i]);
+    for (int i = 0; i < 5; i++) Py_XDECREF(columns[i]);
+    PyBuffer_Release(&data);
+    return out;
+}
+
+/* ---- zip ---------------------------------------------------------------------------------------------------------------------- */
+
+/* central(raw, count): [(name, flags, method, crc, size, local header's offset, packed size)] of entries that are stored and small; None
+ * where one is anything else */
+static PyObject *py_central(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(args, "y*n", &data, &count)) return NULL;
+    Bytes p = data.buf, end = p + data.len;
+    PyObject *out = PyList_New(0);
+    for (Py_ssize_t i = 0; out != NULL && i < count; i++) {
+        if (end - p < 46 || memcmp(p, "PK\1\2", 4)) goto other;
+        uint32_t flags = u16of(p + 8), crc = u32of(p + 16), packed = u32of(p + 20), size = u32of(p + 24), header = u32of(p + 42);
+        uint32_t name = u16of(p + 28), extra = u16of(p + 30), comment = u16of(p + 32), disk = u16of(p + 34);
+        if (flags & ~0x080Eu || u16of(p + 10) || size == UINT32_MAX || packed != size || header == UINT32_MAX) goto other;
+        if ((disk && disk != 0xFFFF) || end - p < (Py_ssize_t)(46 + name + extra + comment)) goto other;
+        if (put(out, Py_BuildValue("(y#IIIIII)", p + 46, (Py_ssize_t)name, flags, 0, crc, size, header, packed)) < 0) Py_CLEAR(out);
+        p += 46 + name + extra + comment;
+    }
+    if (out != NULL && p != end) {
+other:
+        Py_CLEAR(out);
+        out = Py_NewRef(Py_None);
+    }
+    PyBuffer_Release(&data);
+    return out;
+}
+
+static uint32_t field(PyObject *row, int i) { return (uint32_t)PyLong_AsUnsignedLong(PyTuple_GET_ITEM(row, i)); }
+
+/* locals(listed, first, window, low, at, starts): hold entries of `central`, in the file's order, against their local headers and what
+ * stands before those, as far as `window` (the file from `low` on) holds them; appends where their bytes begin to `starts`.
+ * (how many were held, where the next header has to be); None where one is not as torch.save writes it */
+static PyObject *py_locals(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    PyObject *listed, *starts, *out = NULL;
+    Py_ssize_t first;
+    long long low, at;
+    if (!PyArg_ParseTuple(args, "O!ny*LLO!", &PyList_Type, &listed, &first, &data, &low, &at, &PyList_Type, &starts)) return NULL;
+    Bytes base = data.buf;
+    Py_ssize_t i = first, count = PyList_GET_SIZE(listed);
+    for (; i < count; i++) {
+        PyObject *row = PyList_GET_ITEM(listed, i);
+        if (!PyTuple_CheckExact(row) || PyTuple_GET_SIZE(row) != 7 || !PyBytes_CheckExact(PyTuple_GET_ITEM(row, 0))) goto other;
+        PyObject *name = PyTuple_GET_ITEM(row, 0);
+        Py_ssize_t n = PyBytes_GET_SIZE(name);
+        uint32_t flags = field(row, 1), size = field(row, 4), header = field(row, 5), packed = field(row, 6);
+        if (PyErr_Occurred()) goto end;
+        if (header != at || !(flags & 8)) goto other;
+        long long from = (long long)header - low;
+        if (from + 30 + n > data.len) break;
+        if (from < (i ? 16 : 0)) goto other;
+        Bytes p = base + from;
+        if (i) { /* the descriptor of the entry before */
+            PyObject *before = PyList_GET_ITEM(listed, i - 1);
+            if (memcmp(p - 16, "PK\7\10", 4) || u32of(p - 12) != field(before, 3) || u32of(p - 8) != field(before, 6) ||
+                u32of(p - 4) != field(before, 4))
+                goto other;
+        }
+        if (memcmp(p, "PK\3\4", 4) || u16of(p + 6) != flags || u16of(p + 8) || u32of(p + 14) || u32of(p + 18) || u32of(p + 22) ||
+            u16of(p + 26) != (uint32_t)n || memcmp(p + 30, PyBytes_AS_STRING(name), (size_t)n) || size != packed)
+            goto other;
+        long long start = (long long)header + 30 + n + u16of(p + 28);
+        if (put(starts, PyLong_FromLongLong(start)) < 0) goto end;
+        at = start + packed + 16;
+    }
+    out = Py_BuildValue("(nL)", i - first, at);
+    goto end;
+other:
+    out = Py_NewRef(Py_None);
+end:
+    PyBuffer_Release(&data);
+    return out;
+}
+
+/* ---- TensorFlow's index ------------------------------------------------------------------------------------------------------- */
+
+static Bytes varint(Bytes p, Bytes end, uint64_t *value)
+{
+    uint64_t n = 0;
+    for (int shift = 0; shift < 63 && p < end; shift += 7) {
+        n |= (uint64_t)(*p & 127) << shift;
+        if (*p++ < 128) { *value = n; return p; }
+    }
+    return NULL;
+}
+
+/* What a BundleEntryProto says that begins as one in `heads` (bytes -> (number, shape, spec, bytes, how the end is encoded)) and has the
+ * usual end: (kind, shard, offset, size, crc, ()); None for any other */
+static PyObject *bundle_entry(Bytes p, Bytes end, PyObject *heads)
+{
+    if (end - p < 5 || p[0] != 0x08 || p[2] != 0x12 || end - p < 4 + p[3]) return Py_NewRef(Py_None);
+    PyObject *head = PyBytes_FromStringAndSize((const char *)p, 4 + p[3]);
+    if (head == NULL) return NULL;
+    PyObject *kind = PyDict_GetItemWithError(heads, head);
+    Py_DECREF(head);
+    if (kind == NULL || PyTuple_GET_SIZE(kind) != 5) return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    PyObject *nbytes = PyTuple_GET_ITEM(kind, 3), *usual = PyTuple_GET_ITEM(kind, 4);
+    p += 4 + p[3];
+    Py_ssize_t n = PyBytes_GET_SIZE(usual);
+    Bytes cut = end - 4 - n;
+    if (PyObject_Not(nbytes) || end - p < 4 + n || memcmp(cut, PyBytes_AS_STRING(usual), (size_t)n) || cut[-1] > 127)
+        return Py_NewRef(Py_None);
+    uint64_t offset = 0, shard = 0;
+    if (cut - p > 1 && p[0] == 0x18 && p[1] < 128) { shard = p[1]; p += 2; }
+    if (p < cut && *p == 0x20 && (p = varint(p + 1, cut, &offset)) == NULL) return Py_NewRef(Py_None);
+    if (p != cut) return Py_NewRef(Py_None);
+    PyObject *none = PyTuple_New(0);
+    return none == NULL ? NULL : Py_BuildValue("(OKKOIN)", kind, shard, offset, nbytes, u32of(end - 4), none);
+}
+
+/* entry(data, start, end, heads): the same of one value */
+static PyObject *py_entry(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t start, end;
+    PyObject *heads, *out = NULL;
+    if (!PyArg_ParseTuple(args, "y*nnO!", &data, &start, &end, &PyDict_Type, &heads)) return NULL;
+    if (start < 0 || end > data.len || start > end) PyErr_SetString(PyExc_ValueError, "the value lies outside");
+    else out = bundle_entry((Bytes)data.buf + start, (Bytes)data.buf + end, heads);
+    PyBuffer_Release(&data);
+    return out;
+}
+
+/* block(data, start, limit, last, most, heads): the entries of a block of a table without its restart points, which end at `limit`; keys
+ * ascend, above `last` (or None), and are of `most` bytes at most. ([key], [(start, end) of its value], [what it says or None], [places
+ * of whole keys], bytes of keys that are kept); None where one is anything else */
+static PyObject *py_block(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t start, limit, most, size = 0, kept = 0;
+    PyObject *last, *heads, *out = NULL, *lists[4] = {NULL};
+    if (!PyArg_ParseTuple(args, "y*nnOnO!", &data, &start, &limit, &last, &most, &PyDict_Type, &heads)) return NULL;
+    uint8_t *key = NULL;
+    if (start < 0 || limit > data.len || start > limit || most < 0 || most > 1 << 24) goto other;
+    if (last != Py_None && !PyBytes_Check(last)) goto other;
+    if ((key = PyMem_Malloc((size_t)most + 1)) == NULL) { PyErr_NoMemory(); goto end; }
+    for (int i = 0; i < 4; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
+    Bytes base = data.buf, p = base + start, end = base + limit;
+    PyObject *above = Py_NewRef(last); /* the key before */
+    while (p < end) {
+        uint64_t shared, own, length;
+        Bytes at = p;
+        if ((p = varint(p, end, &shared)) == NULL || (p = varint(p, end, &own)) == NULL || (p = varint(p, end, &length)) == NULL) break;
+        if (shared > (uint64_t)size || own > (uint64_t)most || shared + own > (uint64_t)most) { p = NULL; break; }
+        if (own > (uint64_t)(end - p) || length > (uint64_t)(end - p) - own) { p = NULL; break; }
+        memcpy(key + shared, p, own);
+        size = (Py_ssize_t)(shared + own);
+        if (above != Py_None) {
+            Py_ssize_t n = PyBytes_GET_SIZE(above);
+            int order = memcmp(key, PyBytes_AS_STRING(above), (size_t)(size < n ? size : n));
+            if (order < 0 || (!order && size <= n)) { p = NULL; break; }
+        }
+        Py_DECREF(above);
+        if ((above = PyBytes_FromStringAndSize((const char *)key, size)) == NULL) goto end;
+        p += own;
+        if (PyList_Append(lists[0], above) < 0 || (!shared && put_number(lists[3], (uint64_t)(at - base - start)) < 0) ||
+            put(lists[1], Py_BuildValue("(nn)", p - base, p - base + (Py_ssize_t)length)) < 0 ||
+            put(lists[2], bundle_entry(p, p + length, heads)) < 0) {
+            Py_DECREF(above);
+            goto end;
+        }
+        p += length;
+        kept += size;
+    }
+    Py_DECREF(above);
+    if (p == NULL) goto other;
+    out = Py_BuildValue("(OOOOn)", lists[0], lists[1], lists[2], lists[3], kept);
+    goto end;
+other:
+    out = Py_NewRef(Py_None);
+end:
+    PyMem_Free(key);
+    for (int i = 0; i < 4; i++) Py_XDECREF(lists[i]);
+    PyBuffer_Release(&data);
+    return out;
+}
+
+/* ---- safetensors -------------------------------------------------------------------------------------------------------------- */
+
+static Bytes number(Bytes p, Bytes end, uint64_t *value)
+{
+    uint64_t n = 0;
+    Bytes start = p;
+    for (; p < end && *p >= '0' && *p <= '9' && p - start < 19; p++) n = 10 * n + (*p - '0');
+    *value = n;
+    return p == start || (*start == '0' && p - start > 1) ? NULL : p;
+}
+
+#define TEXT(words)                                                                  \
+    do {                                                                             \
+        size_t size_ = strlen(words);                                                \
+        if ((size_t)(end - p) < size_ || memcmp(p, words, size_)) goto other;        \
+        p += size_;                                                                  \
+    } while (0)
+
+/* entries(text, at, gap): the entries of a safetensors header from its first name on, to the brace at its end (and blanks), with a blank
+ * after each colon and comma where `gap`. (names, what stands between '"dtype":' and ',"data_offsets"', begins, ends); None for others */
+static PyObject *py_entries(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t at;
+    int gap;
+    PyObject *out = NULL, *known = PyDict_New(), *lists[4] = {NULL};
+    if (known == NULL || !PyArg_ParseTuple(args, "y*np", &data, &at, &gap)) { Py_XDECREF(known); return NULL; }
+    for (int i = 0; i < 4; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
+    Bytes p = (Bytes)data.buf + (at < 0 || at > data.len ? data.len : at), end = (Bytes)data.buf + data.len;
+    const char *open = gap ? "\": {\"dtype\": " : "\":{\"dtype\":", *offsets = gap ? ", \"data_offsets\": [" : ",\"data_offsets\":[";
+    size_t long_ = strlen(offsets);
+    for (;;) {
+        uint64_t begin, stop;
+        TEXT("\"");
+        Bytes name = p;
+        while (p < end && *p != '"' && *p != '\\' && *p >= 32) p++;
+        if (p == name) goto other;
+        if (put(lists[0], PyUnicode_DecodeUTF8((const char *)name, p - name, "strict")) < 0) goto undecoded;
+        TEXT(open);
+        Bytes kind = p;
+        while (p < end && *p != ']' && *p != '{' && *p != '}') p++;
+        if (p >= end || *p != ']' || (size_t)(end - ++p) < long_ || memcmp(p, offsets, long_)) goto other;
+        PyObject *text = PyBytes_FromStringAndSize((const char *)kind, p - kind), *same = NULL;
+        if (text == NULL || (same = PyDict_SetDefault(known, text, text)) == NULL || PyList_Append(lists[1], same) < 0) {
+            Py_XDECREF(text);
+            goto end;
+        }
+        Py_DECREF(text);
+        p += long_;
+        if ((p = number(p, end, &begin)) == NULL) goto other;
+        TEXT(gap ? ", " : ",");
+        if ((p = number(p, end, &stop)) == NULL) goto other;
+        TEXT("]}");
+        if (put_number(lists[2], begin) < 0 || put_number(lists[3], stop) < 0) goto end;
+        if (p < end && *p == '}') break;
+        TEXT(gap ? ", " : ",");
+    }
+    for (p++; p < end; p++) if (*p != ' ') goto other;
+    out = Py_BuildValue("(OOOO)", lists[0], lists[1], lists[2], lists[3]);
+    goto end;
+undecoded:
+    if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) goto end;
+    PyErr_Clear();
+other:
+    out = Py_NewRef(Py_None);
+end:
+    Py_DECREF(known);
+    for (int i = 0; i < 4; i++) Py_XDECREF(lists[i]);
+    PyBuffer_Release(&data);
+    return out;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------------------ */
+
+static int digits_of(uint64_t n, char *out)
+{
+    char turned[20];
+    int count = 0;
+    do { turned[count++] = (char)('0' + n % 10); n /= 10; } while (n);
+    for (int i = 0; i < count; i++) out[i] = turned[count - 1 - i];
+    return count;
+}
+
+/* weave(columns, count): the columns' items row by row. A column is bytes (the same in each row), a list of bytes or of text (UTF-8), or
+ * (format, list of numbers): "I" in 32 bits, little-endian, "d" as digits */
+static PyObject *py_weave(PyObject *self, PyObject *args)
+{
+    PyObject *columns, *out = NULL;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(args, "O!n", &PyList_Type, &columns, &count)) return NULL;
+    Py_ssize_t width = PyList_GET_SIZE(columns), room = 1 << 16, size = 0;
+    char *buffer = PyMem_Malloc((size_t)room);
+    if (buffer == NULL) return PyErr_NoMemory();
+    for (Py_ssize_t c = 0; c < width; c++) {
+        PyObject *column = PyList_GET_ITEM(columns, c), *list = column;
+        if (PyTuple_Check(column)) {
+            if (PyTuple_GET_SIZE(column) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(column, 0))) { list = NULL; }
+            else list = PyTuple_GET_ITEM(column, 1);
+        }
+        if (!PyBytes_Check(column) && (list == NULL || !PyList_Check(list) || PyList_GET_SIZE(list) != count)) {
+            PyErr_SetString(PyExc_ValueError, "a column is bytes, or a list of as many items as there are rows");
+            goto end;
+        }
+    }
+    for (Py_ssize_t row = 0; row < count; row++) {
+        for (Py_ssize_t c = 0; c < width; c++) {
+            PyObject *column = PyList_GET_ITEM(columns, c);
+            char small[24];
+            const char *text = small;
+            Py_ssize_t n;
+            if (PyBytes_Check(column)) {
+                text = PyBytes_AS_STRING(column);
+                n = PyBytes_GET_SIZE(column);
+            } else if (PyTuple_Check(column)) {
+                uint64_t value = PyLong_AsUnsignedLongLong(PyList_GET_ITEM(PyTuple_GET_ITEM(column, 1), row));
+                if (value == (uint64_t)-1 && PyErr_Occurred()) goto end;
+                if (PyUnicode_READ_CHAR(PyTuple_GET_ITEM(column, 0), 0) == 'd') n = digits_of(value, small);
+                else {
+                    if (value > UINT32_MAX) { PyErr_SetString(PyExc_ValueError, "a number needs more than 32 bits"); goto end; }
+                    for (int i = 0; i < 4; i++) small[i] = (char)(value >> (8 * i));
+                    n = 4;
+                }
+            } else {
+                PyObject *item = PyList_GET_ITEM(column, row);
+                if (PyBytes_Check(item)) { text = PyBytes_AS_STRING(item); n = PyBytes_GET_SIZE(item); }
+                else if ((text = PyUnicode_AsUTF8AndSize(item, &n)) == NULL) goto end;
+            }
+            if (size + n > room) {
+                while (size + n > room) room *= 2;
+                char *more = PyMem_Realloc(buffer, (size_t)room);
+                if (more == NULL) { PyErr_NoMemory(); goto end; }
+                buffer = more;
+            }
+            memcpy(buffer + size, text, (size_t)n);
+            size += n;
+        }
+    }
+    out = PyBytes_FromStringAndSize(buffer, size);
+end:
+    PyMem_Free(buffer);
+    return out;
+}
+
+static char *put_varint(char *p, size_t n)
+{
+    for (; n > 127; n >>= 7) *p++ = (char)(n | 128);
+    *p++ = (char)n;
+    return p;
+}
+
+static char *put_word(char *p, uint32_t n)
+{
+    for (int i = 0; i < 4; i++) *p++ = (char)(n >> (8 * i));
+    return p;
+}
+
+/* build(keys, values, first, interval, most): a block of a table of the items from `first` on, until it has `most` bytes, and before one
+ * of twice that; with its restart points. (its content, the next item) */
+static PyObject *py_build(PyObject *self, PyObject *args)
+{
+    PyObject *keys, *values, *out = NULL;
+    Py_ssize_t first, interval, most, size = 0, count = 0, restarts = 1, i, starts = 64;
+    if (!PyArg_ParseTuple(args, "O!O!nnn", &PyList_Type, &keys, &PyList_Type, &values, &first, &interval, &most)) return NULL;
+    if (PyList_GET_SIZE(keys) != PyList_GET_SIZE(values) || first < 0 || first >= PyList_GET_SIZE(keys) || most < 1 || most > 1 << 28) {
+        PyErr_SetString(PyExc_ValueError, "as many values as keys are wanted");
+        return NULL;
+    }
+    size_t room = 2 * (size_t)most;
+    char *buffer = PyMem_Malloc(room);
+    uint32_t *whole = PyMem_Malloc((size_t)starts * 4);
+    const char *last = NULL;
+    Py_ssize_t last_size = 0;
+    if (buffer == NULL || whole == NULL) { PyErr_NoMemory(); goto end; }
+    whole[0] = 0;
+    for (i = first; i < PyList_GET_SIZE(keys); i++) {
+        PyObject *key = PyList_GET_ITEM(keys, i), *value = PyList_GET_ITEM(values, i);
+        if (!PyBytes_Check(key) || !PyBytes_Check(value)) { PyErr_SetString(PyExc_ValueError, "keys and values are bytes"); goto end; }
+        Py_ssize_t n = PyBytes_GET_SIZE(key), length = PyBytes_GET_SIZE(value), shared = 0;
+        const char *text = PyBytes_AS_STRING(key);
+        if (size && n + length >= 2 * most) break;
+        if (count == interval) {
+            if (restarts == starts) {
+                uint32_t *more = PyMem_Realloc(whole, (size_t)(starts *= 2) * 4);
+                if (more == NULL) { PyErr_NoMemory(); goto end; }
+                whole = more;
+            }
+            whole[restarts++] = (uint32_t)size;
+            count = 0;
+        } else if (count) {
+            while (shared < n && shared < last_size && text[shared] == last[shared]) shared++;
+        }
+        if ((size_t)(size + n + length + 32) > room) {
+            room = 2 * (size_t)(size + n + length + 32);
+            char *more = PyMem_Realloc(buffer, room);
+            if (more == NULL) { PyErr_NoMemory(); goto end; }
+            buffer = more;
+        }
+        char *p = put_varint(put_varint(put_varint(buffer + size, (size_t)shared), (size_t)(n - shared)), (size_t)length);
+        memcpy(p, text + shared, (size_t)(n - shared));
+        memcpy(p + n - shared, PyBytes_AS_STRING(value), (size_t)length);
+        size = p - buffer + n - shared + length;
+        last = text;
+        last_size = n;
+        count++;
+        if (size + 4 * restarts + 4 >= most) { i++; break; }
+    }
+    out = PyBytes_FromStringAndSize(NULL, size + 4 * restarts + 4);
+    if (out == NULL) goto end;
+    char *p = PyBytes_AS_STRING(out);
+    memcpy(p, buffer, (size_t)size);
+    p += size;
+    for (Py_ssize_t r = 0; r < restarts; r++) p = put_word(p, whole[r]);
+    put_word(p, (uint32_t)restarts);
+    out = Py_BuildValue("(Nn)", out, i);
+end:
+    PyMem_Free(buffer);
+    PyMem_Free(whole);
+    return out;
+}
+
+static char *put_half(char *p, uint32_t n)
+{
+    *p++ = (char)n;
+    *p++ = (char)(n >> 8);
+    return p;
+}
+
+/* the fields of a record to be written (name, header, start, size) and its checksum; 0 where it is empty or needs more than 32 bits */
+static int record(PyObject *records, PyObject *crcs, Py_ssize_t i, const char **name, Py_ssize_t *length, long long *of, uint32_t *crc)
+{
+    PyObject *row = PyList_GET_ITEM(records, i);
+    if (!PyTuple_Check(row) || PyTuple_GET_SIZE(row) != 4) return 0;
+    if ((*name = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(row, 0), length)) == NULL) return -1;
+    for (int k = 0; k < 3; k++) {
+        of[k] = PyLong_AsLongLong(PyTuple_GET_ITEM(row, k + 1));
+        if (of[k] == -1 && PyErr_Occurred()) return -1;
+    }
+    unsigned long sum = PyLong_AsUnsignedLong(PyList_GET_ITEM(crcs, i));
+    if (sum == (unsigned long)-1 && PyErr_Occurred()) return -1;
+    *crc = (uint32_t)sum;
+    long long pad = of[1] - of[0] - 34 - *length;
+    return of[0] >= 0 && of[0] < UINT32_MAX && of[2] > 0 && of[2] < UINT32_MAX && *length < 0xFFFF && pad >= 0 && pad < 0xFF00;
+}
+
+/* place(names, sizes, align): (name, header, start, size) of records one after another, their bytes at multiples of `align`; None where
+ * one needs more than 32 bits */
+static PyObject *py_place(PyObject *self, PyObject *args)
+{
+    PyObject *names, *sizes, *out;
+    unsigned long long at = 0, align;
+    if (!PyArg_ParseTuple(args, "O!O!K", &PyList_Type, &names, &PyList_Type, &sizes, &align)) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(names), length;
+    if (PyList_GET_SIZE(sizes) != count || !align) { PyErr_SetString(PyExc_ValueError, "a size for each name is wanted"); return NULL; }
+    if ((out = PyList_New(0)) == NULL) return NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyList_GET_ITEM(names, i), *size = PyList_GET_ITEM(sizes, i);
+        unsigned long long n = PyLong_AsUnsignedLongLong(size);
+        if (PyErr_Occurred() || PyUnicode_AsUTF8AndSize(name, &length) == NULL) goto failed;
+        if (n >= UINT32_MAX || at >= UINT32_MAX) {
+            Py_DECREF(out);
+            return Py_NewRef(Py_None);
+        }
+        unsigned long long start = (at + 34 + (unsigned long long)length + align - 1) / align * align;
+        if (put(out, Py_BuildValue("(OKKO)", name, at, start, size)) < 0) goto failed;
+        at = start + n + (n ? 16 : 0);
+    }
+    return out;
+failed:
+    Py_DECREF(out);
+    return NULL;
+}
+
+/* tails(records, crcs): what stands behind each record's bytes: its descriptor, and the local header of the next (of the last: nothing);
+ * None where one is empty or large */
+static PyObject *py_tails(PyObject *self, PyObject *args)
+{
+    PyObject *records, *crcs, *out;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &records, &PyList_Type, &crcs)) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(records), length, next_length = 0;
+    if (PyList_GET_SIZE(crcs) != count) { PyErr_SetString(PyExc_ValueError, "a checksum for each record is wanted"); return NULL; }
+    const char *name, *next = NULL;
+    long long of[3], after[3] = {0, 0, 0};
+    uint32_t crc, next_crc;
+    int fits = 1;
+    if ((out = PyList_New(0)) == NULL) return NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if ((fits = record(records, crcs, i, &name, &length, of, &crc)) != 1) goto other;
+        Py_ssize_t pad = 0, size = 16;
+        if (i + 1 < count) {
+            if ((fits = record(records, crcs, i + 1, &next, &next_length, after, &next_crc)) != 1) goto other;
+            pad = (Py_ssize_t)(after[1] - after[0] - 34 - next_length);
+            size += 34 + next_length + pad;
+        }
+        PyObject *made = PyBytes_FromStringAndSize(NULL, size);
+        if (made == NULL) goto failed;
+        char *p = PyBytes_AS_STRING(made);
+        memcpy(p, "PK\7\10", 4);
+        p = put_word(put_word(put_word(p + 4, crc), (uint32_t)of[2]), (uint32_t)of[2]);
+        if (i + 1 < count) {
+            memcpy(p, "PK\3\4", 4);
+            memset(p + 4, 0, 22);
+            put_half(p + 6, 0x0808);
+            p = put_half(put_half(p + 26, (uint32_t)next_length), (uint32_t)(4 + pad));
+            memcpy(p, next, (size_t)next_length);
+            p += next_length;
+            *p++ = 'F';
+            *p++ = 'B';
+            p = put_half(p, (uint32_t)pad);
+            memset(p, 'Z', (size_t)pad);
+        }
+        if (put(out, made) < 0) goto failed;
+    }
+    return out;
+other:
+    Py_DECREF(out);
+    return fits < 0 ? NULL : Py_NewRef(Py_None);
+failed:
+    Py_DECREF(out);
+    return NULL;
+}
+
+/* directory(records, crcs): the entries of a zip's central directory; None where one is empty or large */
+static PyObject *py_directory(PyObject *self, PyObject *args)
+{
+    PyObject *records, *crcs, *out = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &records, &PyList_Type, &crcs)) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(records), length, size = 0;
+    if (PyList_GET_SIZE(crcs) != count) { PyErr_SetString(PyExc_ValueError, "a checksum for each record is wanted"); return NULL; }
+    const char *name;
+    long long of[3];
+    uint32_t crc;
+    char *p = NULL;
+    for (int round = 0; round < 2; round++) { /* how long it is, and then what it says */
+        for (Py_ssize_t i = 0; i < count; i++) {
+            int fits = record(records, crcs, i, &name, &length, of, &crc);
+            if (fits != 1) {
+                Py_XDECREF(out);
+                return fits < 0 ? NULL : Py_NewRef(Py_None);
+            }
+            size += 46 + length;
+            if (!round) continue;
+            memcpy(p, "PK\1\2", 4);
+            memset(p + 4, 0, 42);
+            put_half(p + 8, 0x0808);
+            put_half(put_word(put_word(put_word(p + 16, crc), (uint32_t)of[2]), (uint32_t)of[2]), (uint32_t)length);
+            p = put_word(p + 42, (uint32_t)of[0]);
+            memcpy(p, name, (size_t)length);
+            p += length;
+        }
+        if (!round) {
+            if ((out = PyBytes_FromStringAndSize(NULL, size)) == NULL) return NULL;
+            p = PyBytes_AS_STRING(out);
+        }
+    }
+    return out;
+}
+
+static PyMethodDef METHODS[] = {
+    {"tensors", py_tensors, METH_VARARGS, NULL}, {"central", py_central, METH_VARARGS, NULL}, {"locals", py_locals, METH_VARARGS, NULL},
+    {"entry", py_entry, METH_VARARGS, NULL}, {"block", py_block, METH_VARARGS, NULL},
+    {"entries", py_entries, METH_VARARGS, NULL}, {"weave", py_weave, METH_VARARGS, NULL},
+    {"build", py_build, METH_VARARGS, NULL},
+    {"place", py_place, METH_VARARGS, NULL}, {"tails", py_tails, METH_VARARGS, NULL}, {"directory", py_directory, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_columns", "Runs of like entries in headers.", -1, METHODS};
+
+PyMODINIT_FUNC PyInit__columns(void) { return PyModule_Create(&MODULE); }
