@@ -230,6 +230,7 @@ TABLE = [
     ("validate {fine}", 0), ("validate {wrong}", 1), ("validate {wrong} --ignore layers", 0), ("validate {junk}", 2),
     ("validate {none}", 2),
     ("validate {fine} --expect labels=3", 3), ("validate {fine} --expect layers=4", 0), ("validate {fine} --expect layers=5", 1),
+    ("validate {fine} --on local:1", 0), ("validate {fine} --on none:1", 2), ("validate {fine} --on local:1 --no-integrity", 2),
     ("validate {fine} --select nonsense", 2), ("validate {fine} --fail-on never", 2), ("validate {fine} --report pdf=x", 2),
     ("validate {fine} --lock {none}", 2),
     ("validate --expect layers=4", 2), ("validate", 0), ("validate {wrong} {junk}", 2), ("validate {code}", 0),

@@ -44,6 +44,8 @@ def test_values_that_are_wrong_are_found(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "model.safetensors")
     alone, spread_out = ckptkit.validate(tmp_path), ckptkit.validate(tmp_path, on="local:2")
     assert spread_out.findings == alone.findings and any("NaN" in f.message for f in alone.findings)
+    here, there = (run("validate", tmp_path, *words) for words in ([], ["--on", "local:2"]))
+    assert here.returncode == there.returncode == 1 and there.stdout == here.stdout and "NaN" in here.stdout
 
 
 def test_differences_are_those_of_one_process(tmp_path: Path) -> None:

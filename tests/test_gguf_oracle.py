@@ -37,6 +37,7 @@ LOST = {  # what no key says, and the model's code takes otherwise where it is n
     "gpt2": {"intermediate_size", "num_key_value_heads"}, "gpt_bigcode": {"intermediate_size", "num_key_value_heads"},
     "gpt_neox": {"num_key_value_heads"}, "granitemoehybrid": {"layer_types"}, "minicpm3": {"num_key_value_heads"}, "mamba": ALONE,
     "t5_gated": {*ALONE, "intermediate_size"},
+    "nemotron_h_moe": {"intermediate_size", "first_k_dense_replace"},  # which nothing of it reads
     "mt5": {*ALONE, "intermediate_size"}, "falcon_mamba": ALONE,
     "modernbert": {"num_key_value_heads"}, "nomic_bert": {"num_key_value_heads"},
     "distilbert": {"num_key_value_heads", "intermediate_size"},

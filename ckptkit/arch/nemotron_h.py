@@ -6,7 +6,7 @@ feed-forwards have no gate; experts may be narrower than the rest, between two p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ckptkit.arch._libraries.decoders import (
     ACTIVATIONS,
@@ -27,8 +27,11 @@ from ckptkit.arch._libraries.decoders import (
     plain,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, unturned
+from ckptkit.arch._libraries.gguf import B, Window, gguf
+from ckptkit.arch._libraries.gguf_state import DECAYS, FREE, MAMBA2_KEYS
+from ckptkit.arch._libraries.gguf_state import mamba2_rows as mamba2_ggml
 from ckptkit.arch._libraries.state_space import GROUPED, mamba2, mamba2_rows
-from ckptkit.schema import Besides, Key, Module, linear, norm, when
+from ckptkit.schema import Besides, Dialect, Key, Module, linear, norm, when
 
 KINDS = {  # kind of layer -> its words in a list, its letter in a pattern
     "mamba": (("linear_attention", "mamba"), "M"),
@@ -67,7 +70,7 @@ EXPERTS = {
 }
 PARTS = {
     "mamba": mamba2(bias="use_bias", conv_bias="use_conv_bias"),
-    "attention": attention(norms=()),
+    "attention": attention(norms=(), pairs=True),  # nothing turns; llama.cpp has them side by side all the same
     "moe": EXPERTS,
     "mlp": plain(bias="mlp_bias", norms=()),
 }
@@ -115,7 +118,8 @@ HF = hf(
     act="mlp_hidden_act", eps="layer_norm_epsilon", besides=Besides(strays=PREDICTION),
     keys={
         "layers_block_type | layer_types | hybrid_override_pattern": may("layer_types"),
-        **{k: v for k, v in DEEPSEEK.items() if k not in NOT_HERE},
+        **{k: may(v) if isinstance(v, str) else v for k, v in DEEPSEEK.items() if k not in NOT_HERE},
+        "intermediate_size": may("intermediate"),
         **flags("use_bias", "mlp_bias", "moe_latent_size"), "mamba_hidden_act": Key("state_activation", required=False, words=ACTIVATIONS),
         "n_groups | mamba_n_groups": may("state_groups"),
         **{f"{k} | {v}": may(k) for k, v in OLDER.items()},
@@ -150,12 +154,85 @@ def expert_width(values: Values) -> object:
 HF = HF._replace(config=HF.config._replace(follows={"expert_hidden": expert_width}))
 
 
+KEYS: dict[str, str | Key] = {  # of llama.cpp's files
+    **MAMBA2_KEYS, "attention.head_count_kv": "", "feed_forward_length": "", "derived.kv_heads": may("kv_heads"),
+    "derived.layer_types": may("layer_types"),
+}  # fmt: skip
+EXPERT_KEYS: dict[str, str | Key] = {
+    "expert_count": "experts", "expert_used_count": may("experts_per_token"), "expert_feed_forward_length": may("moe_intermediate"),
+    "expert_shared_feed_forward_length": may("shared_intermediate"), "expert_weights_norm": may("normalise_experts"),
+    "expert_weights_scale": may("routed_scale"), "expert_group_count": may("expert_groups"),
+    "expert_group_used_count": may("groups_per_token"), "moe_latent_size": may("moe_latent_size"),
+}  # fmt: skip
+NO_EXPERTS = ("experts_per_token", "normalise_experts", "routed_scale", "expert_groups", "groups_per_token", "moe_intermediate", "experts")
+UNREAD = ("layer_types", "moe_latent_size", "time_step_min", "time_step_max", "time_step_floor", "residual_in_fp32", "intermediate")
+
+
+def by_layer(kind: str, size: str) -> Callable[[Values], list[int] | None]:
+    """A size in each layer, 0 where the layer is of another kind."""
+
+    def made(values: Values) -> list[int] | None:
+        kinds, n = of_kind(*KINDS[kind])(values), values.get(size)
+        return [n if k else 0 for k in kinds] if kinds is not None and isinstance(n, int) else None
+
+    return made
+
+
+def unturned_part(values: Values) -> int | None:
+    """What llama.cpp's converter says that turns, though nothing does."""
+    hidden, heads = values.get("hidden"), values.get("heads")
+    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
+
+
+def without_kind(kind: str, why: str) -> Callable[[Values], Iterator[tuple[str, str]]]:
+    """What llama.cpp has no place for in a file of this kind."""
+
+    def conflicts(values: Values) -> Iterator[tuple[str, str]]:
+        if any(of_kind(*KINDS[kind])(values) or ()):
+            yield "layer_types", why
+        if values.get("window") is not None:
+            yield "window", "its code of this architecture has none"
+
+    return conflicts
+
+
+def llama_cpp(name: str, called: str, kind: str, other: str, why: str, keys: dict[str, str | Key], width: str) -> Dialect:
+    """llama.cpp's naming of the models whose other layers are feed-forwards, or experts (`kind`)."""
+    rows = mamba2_ggml()
+    if kind == "moe":
+        rows |= {
+            B + "ffn_up_exps.weight": (E + "up.weight", "*{expert} moe_intermediate expert_hidden"),
+            B + "ffn_down_exps.weight": (E + "output.weight", "*{expert} expert_hidden moe_intermediate"),
+        }
+    made = gguf(
+        called, MODULES, rows=rows, rope=None, pairs=True, eps="layer_norm_epsilon", adjust=DECAYS, keys={**KEYS, **keys},
+        names={D + "norm": B + "attn_norm", D + "moe.down": B + "ffn_latent_down", D + "moe.up": B + "ffn_latent_up"},
+        without=tuple(PARTS[other]), window=Window("", usual=1 << 20), conflicts=without_kind(other, why),
+        implied={"activation": "relu2", "state_activation": "silu", "use_bias": False},
+        also={
+            "attention.head_count_kv": by_layer("attention", "kv_heads"), "feed_forward_length": by_layer(kind, width),
+            "rope.scaling.finetuned": False, "rope.dimension_count": unturned_part, **({"expert_shared_count": 1} if kind == "moe" else {}),
+        },
+        free={**FREE, **dict.fromkeys((*UNREAD, *(NO_EXPERTS if kind == "mlp" else ())), ...)},
+    )  # fmt: skip
+    return made._replace(name=name, alias="gguf")
+
+
+DENSE = llama_cpp(
+    "gguf", "nemotron_h", "mlp", "moe", "llama.cpp calls a model with experts otherwise", {"derived.intermediate": may("intermediate")},
+    "intermediate",
+)  # fmt: skip
+SPARSE = llama_cpp(
+    "gguf_experts", "nemotron_h_moe", "moe", "mlp", "llama.cpp has no feed-forwards beside experts", EXPERT_KEYS, "moe_intermediate"
+)
+
+
 def size(layers: int, hidden: int, heads: int, kv_heads: int) -> dict[str, int]:
     return {"layers": layers, "hidden": hidden, "heads": heads, "kv_heads": kv_heads, "vocab": 131072}
 
 
 ARCHITECTURE = decoder(
-    "nemotron_h", "Nemotron-H", MODULES, HF,
+    "nemotron_h", "Nemotron-H", MODULES, HF, DENSE, SPARSE,
     in_memory(
         HF._replace(prefixes=("model.", "")), MODULES,
         rows={

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 @declare.option("--baseline", metavar="FILE", help="Findings that are known: counted, not listed, not failing.")
 @declare.option("--write-baseline", metavar="FILE", help="Write the findings of this run as a baseline.")
 @declare.option("--no-integrity", is_flag=True, help="Do not read the weights: no checksums, no values, no comparison of tied tensors.")
+@declare.option("--on", metavar="ENGINE", help="Have other processes look at the values: local:N, ray, dask://HOST:8786.")
 @declare.option("--report", metavar="FORMAT=FILE", multiple=True, help="Also write a report to FILE, in any form of --format. Repeatable.")
 @format_option("checked")
 def command(
@@ -53,7 +54,7 @@ def command(
     base: str | None, lock: str | None, policy: str | None,
     select: tuple[str, ...], ignore: tuple[str, ...], fail_on: str | None, baseline: str | None,
     write_baseline: str | None,
-    no_integrity: bool, allow_unknown: bool, report: tuple[str, ...], form: str,
+    no_integrity: bool, allow_unknown: bool, on: str | None, report: tuple[str, ...], form: str,
 ) -> int:  # fmt: skip
     """Check that the checkpoint at PATH is whole and is what its configuration says.
 
@@ -76,14 +77,10 @@ def command(
     from ..gate.run import worst_exit
     from ..gate.selection import Choice, baseline_text, read_baseline, rule_ids
     from ..report.findings import counts
-    from ..report.forms import forms, records_failures, show, shows
+    from ..report.forms import records_failures, show
     from ._outputs import files_of, unread, write_outputs
 
-    wanted = {}
-    for name, file in parse_pairs(report, "--report").items():
-        if shows(name, "checked") is None:
-            raise UsageError(f"--report {name}: no such format", hint=one_of(name, forms("checked")))
-        wanted[name] = file
+    wanted = _wanted_reports(report)
     selected, ignored = rule_ids(select, "--select"), rule_ids(ignore, "--ignore")
     known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
     source = None
@@ -104,6 +101,8 @@ def command(
         if any((expect, lock, against)):
             raise UsageError("--base is of an adapter, of which --expect, --lock and --against say nothing", hint="leave them out")
         entries = [e._replace(base=base) for e in entries]
+    if on is not None:
+        entries = _elsewhere(entries, on, values=not base and not no_integrity)
     if allow_unknown:
         entries = [e._replace(choice=unknown_allowed(e.choice)) for e in entries]
     if write_baseline:  # it is to know what an older one knew, too
@@ -128,6 +127,28 @@ def command(
         return 0
     declare.echo(show("checked", checked, form, fail_on=failing), commands=form == "github")
     return worst_exit(checked)
+
+
+def _elsewhere(entries: list[Entry], on: str, *, values: bool) -> list[Entry]:
+    """The entries, their values looked at by an engine."""
+    from ..fleet.engines import engine
+
+    if not values:
+        raise UsageError("--on has the values of whole checkpoints looked at", hint="leave out --base and --no-integrity")
+    engine(on)
+    return [e._replace(on=on) for e in entries]
+
+
+def _wanted_reports(report: tuple[str, ...]) -> dict[str, str]:
+    """The file of each form of report."""
+    from ..report.forms import forms, shows
+
+    wanted = {}
+    for name, file in parse_pairs(report, "--report").items():
+        if shows(name, "checked") is None:
+            raise UsageError(f"--report {name}: no such format", hint=one_of(name, forms("checked")))
+        wanted[name] = file
+    return wanted
 
 
 def _watched(entries: list[Entry]) -> list[Checked]:

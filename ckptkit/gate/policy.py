@@ -71,6 +71,7 @@ class Entry(NamedTuple):
     limits: Mapping[str, int] = {}  # those that are other than usual
     against: str = ""  # the installed library that is asked, too
     base: str = ""  # the model that an adapter is held against
+    on: str = ""  # the engine whose workers look at the values
 
 
 class Policy(NamedTuple):

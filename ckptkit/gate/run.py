@@ -6,17 +6,17 @@ One unreadable checkpoint does not keep the others from being checked; it is a f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from .. import store
 from .._typing import NamedTuple
 from ..containers import Checkpoint, unread
 from ..errors import EXIT_FINDINGS, EXIT_OK, EXIT_UNDECIDED, EXIT_USAGE, CheckpointError, UsageError
 from ..findings import Finding
-from ..graph.examine import examine
+from ..graph.examine import Subject, examine
 from ..limits import unset, using
 from ..rules.expectations import parse_expectations
-from ..rules.run import run_rules
+from ..rules.run import look, run_rules
 from ..support.progress import phase, turn
 from ..verbs.adapters import adapter_alone, held_against
 from ..verbs.validate import Report
@@ -55,7 +55,7 @@ def check(entry: Entry, progress: Callable[[int, int], object] | None = None, be
             if entry.base:
                 findings = held_against(subject, entry.base, integrity=entry.integrity, progress=progress)
             else:
-                findings = run_rules(subject, expect, progress, integrity=entry.integrity, values=entry.integrity, beside=True)
+                findings = _by_rules(subject, entry, expect, progress)
                 findings += adapter_alone(subject)
             if against := entry.against:
                 phase(progress, f"asking {against}")
@@ -80,6 +80,18 @@ def check(entry: Entry, progress: Callable[[int, int], object] | None = None, be
         raise
     except CheckpointError as e:
         return Checked(entry.path, None, e)
+
+
+def _by_rules(
+    subject: Subject, entry: Entry, expect: Mapping[str, object], progress: Callable[[int, int], object] | None
+) -> list[Finding]:
+    """The findings of the rules; of the values by an engine, where one is named."""
+    if not entry.on or not entry.integrity:
+        return run_rules(subject, expect, progress, integrity=entry.integrity, values=entry.integrity, beside=True)
+    from ..verbs.spread import asked_of
+
+    asked = asked_of(entry.on, subject, entry.path, entry.reading, progress)
+    return look(subject, expect, asked, integrity=True, values=True, beside=True).findings
 
 
 def _but_looked_at(findings: Sequence[Finding], opened: Checkpoint, paths: Collection[str]) -> Sequence[Finding]:

@@ -17,7 +17,7 @@ from ..graph.examine import Subject, examine
 from ..graph.reading import Reading
 
 if TYPE_CHECKING:
-    from ..scan.survey import Scan
+    from ..scan.survey import Asked, Scan
     from ..support.progress import Watch
 
 PIECE = 64 << 20  # bytes that a worker is given at once
@@ -97,6 +97,13 @@ def elsewhere(on: str, same: Same, subject: Subject) -> Callable[[Collection[str
         return found
 
     return spread
+
+
+def asked_of(on: str, subject: Subject, path: str, reading: Reading, progress: Callable[[int, int], object] | None) -> Asked:
+    """What is asked of a pass over the weights whose values an engine looks at."""
+    from ..scan.survey import Asked
+
+    return Asked(progress=progress, elsewhere=elsewhere(on, same_as(subject, path, reading), subject))
 
 
 def scan_some(same: Same, values: frozenset[str], statistics: frozenset[str], names: tuple[str, ...]) -> tuple[tuple[str, ...], Scan]:

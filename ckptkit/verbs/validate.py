@@ -73,9 +73,8 @@ def validate(
     with examine(path, reading) as subject:
         values = integrity if values is None else values
         if on is not None and values:
-            from ..scan.survey import Asked
-            from .spread import elsewhere, same_as
+            from .spread import asked_of
 
-            asked = Asked(progress=progress, elsewhere=elsewhere(on, same_as(subject, os.fspath(path), reading), subject))
+            asked = asked_of(on, subject, os.fspath(path), reading, progress)
             return Report(subject, tuple(look(subject, wanted, asked, integrity=integrity, values=True, beside=True).findings))
         return Report(subject, tuple(run_rules(subject, wanted, progress, integrity=integrity, values=values, beside=True)))

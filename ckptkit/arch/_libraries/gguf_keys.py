@@ -87,6 +87,8 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "minicpm": ("minicpm", "MiniCPMForCausalLM"),
     "internlm2": ("internlm2", "InternLM2ForCausalLM"),
     "jamba": ("jamba", "JambaForCausalLM"),
+    "nemotron_h": ("nemotron_h", "NemotronHForCausalLM"),
+    "nemotron_h_moe": ("nemotron_h", "NemotronHForCausalLM"),
     "qwen3next": ("qwen3_next", "Qwen3NextForCausalLM"),
     "qwen35": ("qwen3_5", "Qwen3_5ForCausalLM"),
     "qwen35moe": ("qwen3_5_moe", "Qwen3_5MoeForCausalLM"),
@@ -96,6 +98,7 @@ PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4
 BY_HEADS: Mapping[str, tuple[str, str]] = {
     "granitehybrid": ("attention", "mamba")
 }  # what layers are that have heads of keys, and that do not
+ONE_PART: Mapping[str, str] = {"nemotron_h": "mlp", "nemotron_h_moe": "moe"}  # what layers are that are as wide as a list says
 DELTA = ("qwen3next", "qwen35", "qwen35moe")  # which have linear attention in the layers that a key lists
 BY_ITSELF = ("mistral3",)  # whose key of YaRN's growth says it as it is
 LARGEST: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}  # layers of the model whose scores are divided by another number
@@ -166,6 +169,12 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
         out["kv_heads"] = max(each)
         attends, other = BY_HEADS.get(name, ("full_attention", "conv"))
         out["layer_types"] = [attends if n else other for n in each]
+    wide = of.get("feed_forward_length")
+    if name in ONE_PART and isinstance(each, list) and isinstance(wide, list) and all(isinstance(n, int) for n in wide):
+        out["intermediate"] = max(wide, default=0) or None
+        out["layer_types"] = [
+            "full_attention" if k else ONE_PART[name] if f else "linear_attention" for k, f in zip(each, wide, strict=False)
+        ]
     if isinstance(log := of.get("rope.scaling.yarn_log_multiplier"), float) and log:
         every = float(f"{log if name in BY_ITSELF else log * 10:.6g}")  # a tenth of it, for reasons of the past
         out |= {"rope_mscale": 1.0 if name in BY_ITSELF else every, "rope_mscale_all_dim": every}
