@@ -7,7 +7,7 @@
     --only WORD       rows whose name or group contains WORD; repeatable
     --keep            take the rows that an earlier run measured into the report (a row is always measured as a whole, in one run)
     --tools DIR       a virtual environment of tools.txt: mergekit, sft and modelinfo are measured too
-    --libraries DIR   further libraries for the peers (gguf-py), where the interpreter has them not
+    --libraries DIR   further libraries for the peers (gguf-py, deepspeed), where the interpreter has them not; repeatable
     --no-memory       leave out the runs that look at memory
     --out DIR         where RESULTS.md and the plots go (default: here)
     --against FILE    an earlier RESULTS.md: rows whose ratio is 15 % above its are named, and the exit status is 1; writes no report
@@ -211,6 +211,7 @@ def main() -> int:
         extra = kept["bounds"] = bounded(a.work, a.quick)
         saved.write_text(json.dumps(kept))
     if a.out or not a.against:
+        (a.out or HERE).mkdir(parents=True, exist_ok=True)
         write_report(a.out or HERE, rows, extra, idle, machine(), a)
     found = worse(rows, earlier)
     print("\n".join(found) or ("no row is 15 % worse" if earlier else ""))

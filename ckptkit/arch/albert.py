@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.model_garden import albert as albert_of_tf2
 from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, PIECES, flax, tf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
@@ -175,6 +176,7 @@ HF = Dialect(
     ),
 )
 
+MEMORY = memory(HF, {**BERT.modules, "embeddings.project": ...})
 ARCHITECTURE = Architecture(
     name="albert",
     title="ALBERT",
@@ -254,6 +256,7 @@ ARCHITECTURE = Architecture(
             repeats={"predictions/decoder/bias": Repeat("mlm.decoder.bias", computes=True)},
         ),
         flax(MODULES, HF),
+        MEMORY._replace(rows=unshared(MEMORY.rows), limits={"inner_groups": (1, "bert4torch's ALBERT has one layer in its group")}),
         hub.backbone(
             ("AlbertBackbone",),
             "albert.albert_backbone",

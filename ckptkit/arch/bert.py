@@ -9,6 +9,7 @@ NVIDIA/DeepLearningExamples PyTorch/LanguageModeling/BERT/modeling.py (a linear 
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others, uer
 from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.model_garden import BERT_DIALECTS
 from ckptkit.arch._libraries.paddle import paddle
 from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
@@ -218,6 +219,7 @@ ARCHITECTURE = Architecture(
                 ),
                 HF,
                 paddle(HF, "bert."),
+                memory(HF, MODULES),
                 tf(
                     MODULES,
                     HF,

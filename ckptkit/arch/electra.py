@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.transformers import DERIVED, HF_KEYS, WORD_PIECES, flax, tf
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
@@ -233,6 +234,7 @@ ARCHITECTURE = Architecture(
     },
     dialects=(
         HF,
+        memory(HF, {k: m for k, m in MODULES.items() if m.group in ("core", "rtd")}),
         tf(MODULES, HF, "electra/", shared={"generator_lm_head": "mlm"}),
         flax(MODULES, HF),
         hub.backbone(

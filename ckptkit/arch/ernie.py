@@ -5,6 +5,7 @@ Baidu's own first models have no task ids: they are BERT, with its names or with
 Source: transformers models/ernie (names, classes; task ids are 0 where none are given).
 """
 
+from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.paddle import paddle
 from ckptkit.arch._libraries.transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
@@ -62,6 +63,7 @@ ARCHITECTURE = Architecture(
     dialects=(
         OWN,
         paddle(OWN, "ernie.", OWN_ROWS),
+        memory(OWN, {**MODULES, "embeddings.task": ..., "uie.start": ..., "uie.end": ...}),
         # written as BERT's, so that nothing of that naming is taken for ERNIE
         HF._replace(
             name="hf_bert", title="transformers (PyTorch), as BERT", lacks=NO_TASKS, prefixes=("bert.",), prefixed=True,

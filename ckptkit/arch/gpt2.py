@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others, uer
 from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.megatron import megatron
 from ckptkit.arch._libraries.transformers import BYTE_PAIRS, HF_ACTIVATIONS, flax, of_bert4torch, tf
 from ckptkit.arch.bert import DEFAULTS
@@ -361,6 +362,7 @@ ARCHITECTURE = Architecture(
             ),
         ),
         HF,
+        memory(HF, MODULES),
         tf(MODULES, TRUNK, "transformer/", weights=(), style=TF_CONV1D, rows={**TF_BLOCK, **TF_HEADS}),
         flax(
             MODULES,

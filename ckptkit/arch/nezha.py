@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ckptkit._typing import TYPE_CHECKING
 from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.transformers import HF_KEYS
 from ckptkit.arch.bert import ARCHITECTURE as BERT
 from ckptkit.arch.bert import DEFAULTS, GOOGLE_ACTIVATIONS, MODULES, SIZES
@@ -109,6 +110,14 @@ ARCHITECTURE = Architecture(
             config=GOOGLE_FORM,
         ),
         HF,
+        memory(
+            HF, {k: m for k, m in MODULES.items() if k != POSITIONS},
+            derived={
+                "encoderLayer.{layer}.multiHeadAttention.relative_positions_encoding.position_embeddings": Derived(
+                    "relative_positions farthest", "positions keys head_dim", made=True
+                )
+            },
+        ),
         b4k.weights(
             {k: v for k, v in BERT.dialects["bert4keras_h5"].rows.items() if v != POSITIONS}, GOOGLE_FORM,
             derived={"Embedding-Relative-Position/embeddings": Derived("distances farthest", "distances head_dim", made=True)},

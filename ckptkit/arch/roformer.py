@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ckptkit._typing import TYPE_CHECKING
 from ckptkit.arch._libraries import bert4keras as b4k
+from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.transformers import EMBEDDINGS as HF_EMBEDDINGS
 from ckptkit.arch._libraries.transformers import HF_KEYS, WORD_PIECES
 from ckptkit.arch._libraries.transformers import LAYERS as HF_LAYERS
@@ -109,6 +110,44 @@ CLASSES = (
     Class("RoFormerForMultipleChoice", frozenset({"classifier"}), labels=1),
 )
 
+HF = Dialect(
+    name="hf",
+    title="transformers (PyTorch)",
+    style=TORCH,
+    prefixes=("roformer.", ""),
+    rows={
+        **{k: v for k, v in HF_EMBEDDINGS.items() if v != POSITIONS},
+        "~embeddings_project": "embeddings.project",
+        **HF_LAYERS,
+        "cls.predictions.transform.dense": "mlm.transform",
+        "cls.predictions.transform.LayerNorm": "mlm.norm",
+        "cls.predictions.decoder.weight": "mlm.decoder.weight",
+        "cls.predictions.bias": "mlm.decoder.bias",
+        "classifier.dense": "classification.dense",
+        "classifier.out_proj": "classification.output",
+        "classifier": "classifier",
+        "qa_outputs": "qa",
+    },
+    besides=Besides(
+        repeats={"cls.predictions.decoder.bias": Repeat("mlm.decoder.bias", apart=True)},
+        derived={"~encoder.embed_positions.weight": Derived("sinusoids", "positions head_dim", made=True)},
+    ),
+    lacks=NO_PROJECTION,
+    classes=CLASSES,
+    files=Files(metadata={"format": "pt"}, sidecars=WORD_PIECES),
+    config=ConfigForm(
+        filename="config.json",
+        keys={**KEYS, "rotary_value": "turned_values", **HF_KEYS},
+        labels=True,
+        marks={"model_type": "roformer"},
+        implied=TURNED,
+        defaults={
+            **DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0, "embedding": "=hidden", "positions": 1536,
+            "turned_values": False,
+        },
+    ),
+)
+
 ARCHITECTURE = Architecture(
     name="roformer",
     title="RoFormer",
@@ -135,43 +174,8 @@ ARCHITECTURE = Architecture(
             lacks=NO_PROJECTION,
             config=GOOGLE_FORM,
         ),
-        Dialect(
-            name="hf",
-            title="transformers (PyTorch)",
-            style=TORCH,
-            prefixes=("roformer.", ""),
-            rows={
-                **{k: v for k, v in HF_EMBEDDINGS.items() if v != POSITIONS},
-                "~embeddings_project": "embeddings.project",
-                **HF_LAYERS,
-                "cls.predictions.transform.dense": "mlm.transform",
-                "cls.predictions.transform.LayerNorm": "mlm.norm",
-                "cls.predictions.decoder.weight": "mlm.decoder.weight",
-                "cls.predictions.bias": "mlm.decoder.bias",
-                "classifier.dense": "classification.dense",
-                "classifier.out_proj": "classification.output",
-                "classifier": "classifier",
-                "qa_outputs": "qa",
-            },
-            besides=Besides(
-                repeats={"cls.predictions.decoder.bias": Repeat("mlm.decoder.bias", apart=True)},
-                derived={"~encoder.embed_positions.weight": Derived("sinusoids", "positions head_dim", made=True)},
-            ),
-            lacks=NO_PROJECTION,
-            classes=CLASSES,
-            files=Files(metadata={"format": "pt"}, sidecars=WORD_PIECES),
-            config=ConfigForm(
-                filename="config.json",
-                keys={**KEYS, "rotary_value": "turned_values", **HF_KEYS},
-                labels=True,
-                marks={"model_type": "roformer"},
-                implied=TURNED,
-                defaults={
-                    **DEFAULTS, "norm_eps": 1e-12, "activation": "gelu", "tied": True, "pad": 0, "embedding": "=hidden", "positions": 1536,
-                    "turned_values": False,
-                },
-            ),
-        ),
+        HF,
+        memory(HF, ROFORMER),
         b4k.weights(
             {
                 **{k: v for k, v in b4k.EMBEDDINGS.items() if v != POSITIONS}, "Embedding-Mapping": "embeddings.project",

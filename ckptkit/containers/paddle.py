@@ -71,6 +71,13 @@ class _Found(NamedTuple):
     extras: dict[str, object]
 
 
+class _Walked(NamedTuple):
+    """A container all of whose values were looked at, and how many arrays there were before."""
+
+    container: int
+    arrays: int
+
+
 def open(path: str) -> Checkpoint:
     """The arrays of a file; no weight is read. Raises CorruptError, UnsupportedError, LimitError."""
     blob = store.open_blob(path)
@@ -106,11 +113,18 @@ def open(path: str) -> Checkpoint:
 
 
 def _arrays(value: object, path: str) -> _Found:
-    """The arrays by name: the keys of dicts, the places of lists, joined by dots."""
+    """The arrays by name: the keys of dicts, the places of lists, joined by dots. A container without arrays is walked once, however often
+    it is shared: a few shared ones could otherwise be any number of values."""
     found = _Found({}, {}, {})
     todo: list[tuple[str, object, int]] = [("", value, 0)]
+    bare: set[int] = set()  # containers that were walked and hold no array
     while todo:
         name, v, depth = todo.pop()
+        if type(v) is _Walked:
+            bare |= {v.container} if v.arrays == len(found.arrays) else set()
+            continue
+        if id(v) in bare:
+            continue
         array = arrays.described(v, path)
         if array is None and type(v) is tuple and len(v) == 2 and type(v[0]) is str and (array := arrays.described(v[1], path)) is not None:
             found.own[name] = v[0]  # a tensor of something nested
@@ -128,6 +142,7 @@ def _arrays(value: object, path: str) -> _Found:
             if depth >= LIMITS.pickle_depth:
                 LIMITS.refuse("pickle_depth", "the pickle is nested deeper", path)
             items = v.items() if type(v) is dict else enumerate(v)  # type: ignore[arg-type]
+            todo.append(("", _Walked(id(v), len(found.arrays)), depth))
             todo += reversed([(f"{name}.{k}" if name else str(k), x, depth + 1) for k, x in items])
         elif name:
             found.extras[name] = v if type(v) in (bool, int, float, str, bytes, dict, type(None)) else repr(v)

@@ -311,7 +311,7 @@ class WeightGraph:
 
     def untied_by(self, dialect: Dialect) -> frozenset[str]:
         """The tied parameters that a naming stores of this model all the same."""
-        return dialect.unties if not dialect.unties_where or self.switches.get(dialect.unties_where) == {True} else frozenset()
+        return dialect.unties if not dialect.unties_where or self.switches.get(dialect.unties_where) == frozenset({True}) else frozenset()
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:

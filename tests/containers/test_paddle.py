@@ -13,7 +13,8 @@ import pytest
 
 import ckptkit
 from ckptkit.containers import open_checkpoint
-from ckptkit.errors import CheckpointError, CorruptError, UnsupportedError
+from ckptkit.errors import CheckpointError, CorruptError, LimitError, UnsupportedError
+from ckptkit.limits import using
 
 FOLDER = oracles.ROOT / "fixtures" / "containers" / "paddle"
 EXPECTED = dict(np.load(FOLDER / "expected.npz"))
@@ -101,6 +102,24 @@ def test_a_payload_is_an_error_and_is_not_run(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps({"a": np.ones(3), "x": _Evil()}, protocol=4))
     assert ("pickle", "error") in {(f.rule, f.severity) for f in ckptkit.validate(path).findings}
     assert not Path("/tmp/never").exists()
+
+
+@pytest.mark.parametrize("kind", ["lists", "dicts", "arrays", "itself"])
+def test_containers_that_share_each_other_are_walked_in_bounded_time(kind: str, tmp_path: Path) -> None:
+    x: object = {"k": np.ones(3)} if kind == "arrays" else [1]
+    for _ in range(40):
+        x = {"a": x, "b": x} if kind in ("dicts", "arrays") else [x, x]
+    if kind == "itself":
+        x = {}
+        x["x"] = x
+    path = tmp_path / "m.pdparams"
+    path.write_bytes(pickle.dumps({"w": np.ones(3), "x": x}, protocol=4))
+    if kind in ("arrays", "itself"):
+        with using(tensors=1000), pytest.raises(LimitError):
+            open_checkpoint(path)
+    else:
+        with open_checkpoint(path) as ckpt:
+            assert list(ckpt.tensors) == ["w"]
 
 
 def test_every_cut_is_refused(tmp_path: Path) -> None:

@@ -96,3 +96,35 @@ def test_a_word_that_nothing_here_reads_is_said_when_a_model_is_built(tmp_path: 
     path.write_text(json.dumps({**said, "model": "roberta", "custom_position_ids": "start_at_padding"}))
     with pytest.warns(UserWarning, match="1 key of the configuration that may change .*: nothing here reads custom_position_ids"):
         ckptkit.build_transformer_model(path, ROOT / "bert", model="roberta")
+
+
+# what a module of each kind is called in a bert4torch model in memory (its `state_dict`, `save_weights`)
+LAYER = {
+    "bert": {
+        "embeddings.word_embeddings.weight", "embeddings.segment_embeddings.weight", "embeddings.position_embeddings.weight",
+        "embeddings.layerNorm.weight", "encoderLayer.0.multiHeadAttention.q.bias", "encoderLayer.0.multiHeadAttention.o.weight",
+        "encoderLayer.1.attnLayerNorm.weight", "encoderLayer.1.feedForward.intermediateDense.weight", "encoderLayer.0.ffnLayerNorm.bias",
+        "pooler.weight", "nsp.bias", "mlmDense.weight", "mlmLayerNorm.bias", "mlmBias", "mlmDecoder.weight", "mlmDecoder.bias",
+    },
+    "uie": {"linear_start.weight", "linear_end.bias", "encoderLayer.1.feedForward.outputDense.bias"},
+    "albert": {"encoderLayer.0.multiHeadAttention.v.weight", "embeddings.embedding_hidden_mapping_in.weight", "mlmBias"},
+    "roformer": {"encoderLayer.1.multiHeadAttention.k.weight", "mlmDecoder.bias"},
+    "gpt2": {"decoderLayer.1.feedForward.intermediateDense.bias", "LayerNormFinal.weight", "lm_head.weight"},
+    "qwen3": {"decoderLayer.0.multiHeadAttention.q_norm.weight", "decoderLayer.0.feedForward.intermediateDense2.weight", "lm_head.weight"},
+    "internlm2": {"decoderLayer.1.multiHeadAttention.q.weight", "decoderLayer.1.feedForward.intermediateDense.weight"},
+    "minicpm": {"decoderLayer.0.attnLayerNorm.weight", "lm_head.weight"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", LAYER)
+def test_bert4torchs_names_in_memory_go_to_transformers_and_back(key: str, tmp_path: Path) -> None:
+    import torch
+
+    ckptkit.convert(ROOT / key, tmp_path / "memory", to="bert4torch_memory")
+    ckptkit.convert(tmp_path / "memory", tmp_path / "hf", to="hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="bert4torch_memory")
+    one, two = (torch.load(tmp_path / p / "pytorch_model.bin", weights_only=True) for p in ("memory", "back"))
+    assert one.keys() >= LAYER[key] and all(n.startswith(("embeddings.", "encoderLayer.", "decoderLayer.")) for n in one if ".0." in n)
+    assert one.keys() == two.keys() and all(torch.equal(a, two[n]) for n, a in one.items())
+    assert [f for f in ckptkit.validate(tmp_path / "memory").findings if f.severity in ("error", "warning")] == []
+    assert ckptkit.verify(ROOT / key, tmp_path / "memory").exit_code == 0

@@ -394,6 +394,10 @@ def in_memory(disk: Dialect, modules: Mapping[str, Module], *, rows: Rows, names
     return disk._replace(name="hf_memory", title="transformers 5 (in memory)", rows={**kept, **{n: m for m, n in names.items()}, **rows})
 
 
+# decoders of whose models bert4torch's modules have one matrix each
+OF_BERT4TORCH = ("llama", "baichuan", "internlm", "internlm2", "qwen", "qwen2", "qwen3", "minicpm", "ernie4_5")
+
+
 def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dialect, **more: object) -> Architecture:
     """An architecture of one stack with rotary positions."""
     axes = {a for m in modules.values() for _, text in m.params for a in text.replace("(", " ").split()}
@@ -411,6 +415,10 @@ def decoder(name: str, title: str, modules: Mapping[str, Module], *dialects: Dia
     }
     said["relations"] = (*said["relations"], *more.pop("relations", ()))  # type: ignore[misc]
     dialects = (*dialects, *mlx(name, dialects))
+    if name in OF_BERT4TORCH:
+        from ckptkit.arch._libraries.bert4torch_memory import memory
+
+        dialects = (*dialects, memory(dialects[0], modules))
     if any(d.container == "gguf" for d in dialects):
         from ckptkit.arch._libraries.gguf_rope import DERIVATIONS
 
