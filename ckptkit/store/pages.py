@@ -8,7 +8,7 @@ from types import TracebackType
 from .._typing import Any, Protocol
 
 PAGE = 1 << 12
-HEAD = 2 << 10  # bytes that are fetched of each place that is expected
+HEAD = 512  # bytes from a place on that are fetched where it is expected: its page has them as a rule
 LARGE = 1 << 20  # bytes of a slice from which on it is a view
 
 
@@ -35,8 +35,10 @@ class Pages:
     def expect(self, places: Sequence[int]) -> None:
         """Fetch what begins at each of several places, together."""
         self._expected = True
-        end = self._begin + self._length
-        self._blob.read_many([(self._begin + at, min(HEAD, end - self._begin - at)) for at in sorted(places) if 0 <= at < self._length])
+        end, wanted = self._begin + self._length, []
+        for start in dict.fromkeys(p // PAGE * PAGE for at in sorted(places) for p in (at, at + HEAD) if at >= 0 and p < self._length):
+            wanted.append((self._begin + start, min(PAGE, end - self._begin - start)))
+        self._blob.read_many(wanted)
 
     def __len__(self) -> int:
         return self._length

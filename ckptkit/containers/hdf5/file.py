@@ -240,6 +240,15 @@ class File:
                 )
         return out
 
+    def next_places(self, tree: int, heap: int) -> list[int]:
+        """Where reading a group goes on from its B-tree and its heap. Says nothing of what is wrong."""
+        try:
+            (sig, _, _, n, child), (_, _, _, _, names) = _SMALL_TREE(self.data, tree), _HEAP(self.data, heap)
+            children = [child] if n < 2 else [U64(self.data, p)[0] for p in range(tree + 32, tree + 32 + 16 * n, 16)]
+            return [names, *children] if sig == b"TREE" else [names]
+        except DAMAGE:
+            return []
+
     def leaves(self, tree: int, kind: int = 0, size: int = 8) -> Iterator[int]:
         """The addresses under a version 1 B-tree whose keys are `size` bytes long."""
         for _, child in self.entries(tree, kind, size):

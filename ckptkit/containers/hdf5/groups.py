@@ -128,6 +128,9 @@ def fetch_ahead(file: File) -> None:
     level, seen = [file.root], {file.root}
     while level and len(seen) <= LIMITS.tensors:
         file.data.expect(level)
+        tables = [pair for at in level for pair in _tables(file, at)]
+        file.data.expect([at for pair in tables for at in pair])
+        file.data.expect([at for pair in tables for at in file.next_places(*pair)])
         below: list[int] = []
         for at in level:
             try:
@@ -137,6 +140,14 @@ def fetch_ahead(file: File) -> None:
             below += [a for _, a, target in members if target is None and a not in seen]
             seen.update(below)
         level = below
+
+
+def _tables(file: File, at: int) -> list[tuple[int, int]]:
+    """(B-tree, local heap) of the object at an address, if it is a group that has them."""
+    try:
+        return [_PAIR(file.data, p) for kind, p, _ in file.messages(at) if kind == SYMBOLS]
+    except (*DAMAGE, CheckpointError):
+        return []
 
 
 def _resolve(tree: Tree, soft: dict[str, str], file: File, groups: Iterable[str]) -> None:
