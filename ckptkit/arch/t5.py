@@ -13,7 +13,7 @@ from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.t5x import t5x
-from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, of_bert4torch, tf
+from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, of_bert4torch, of_layers, tf
 from ckptkit.schema import (
     FLAX,
     HDF5,
@@ -207,6 +207,7 @@ B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
     },
 }
 MESH_STRAY = "decoder/block_000/layer_001/EncDecAttention/relative_attention_bias"
+AGAIN = "what bert4torch keeps in each layer of the first one's table"
 IGNORED = "an unused bias that older versions of transformers kept"
 
 
@@ -332,7 +333,7 @@ def dialects(
                 "~encoder.embed_tokens.weight": "embeddings.word.weight",
                 "~decoder.embed_tokens.weight": Repeat("embeddings.word.weight", "decoder"),
             },
-            strays={"~decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED},
+            strays={"~decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": IGNORED, **of_layers(AGAIN)},
         ),
         classes=classes,
         files=Files(metadata={"format": "pt"}, sidecars=PIECES),

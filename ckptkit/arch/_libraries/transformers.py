@@ -184,3 +184,10 @@ def of_bert4torch(keys: Mapping[str, str | Key], model_type: str) -> Callable[[M
         return settings(raw, keys, model_type)
 
     return unfold
+
+
+def of_layers(what: str) -> dict[str, str]:
+    """bert4torch's T5 has in every layer the table of distances of the first, and saves them all under its own names."""
+    holders = {"encoder": "layer", "decoder": "decoder_layer"}
+    kept = ("relative_positions_encoding.weight", "relative_positions.relative_position")
+    return {f"{s}.{s}Layer.{{{h}}}.multiHeadAttention.{name}": what for s, h in holders.items() for name in kept}
