@@ -194,10 +194,9 @@ def read_gin(text: str) -> dict[str, object]:
 
 
 GIN = {"operative_config.gin": read_gin}
-# mesh's "gelu" is the tanh approximation
 GIN_ACTIVATIONS = {
     "relu": "relu", "gelu": "gelu_new", "swish": "silu", "['relu']": "relu", "['gelu', 'linear']": "gated-gelu",
-    "['relu', 'linear']": "gated-relu", "['swish', 'linear']": "gated-silu",
+    "['relu', 'linear']": "gated-relu", "['swish', 'linear']": "gated-silu",  # mesh's "gelu" is the tanh approximation
 }  # fmt: skip
 B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
     **{a: (m, False) for a, m in (*((w, w) for w in ("relu", "gelu_tanh", "tanh", "linear")), ("gelu_erf", "gelu"), ("gelu", "gelu_tanh"))},
@@ -318,8 +317,9 @@ def dialects(
                 "hidden_dropout_prob": "dropout",
                 "cross_position_bias": "cross_bias",
             },
-            implied={"norm_eps": 1e-6, "scaled": True, "buckets": 32, "max_distance": 128},  # scaled: 1.1's head, never tied, as well
+            implied={"norm_eps": 1e-6, "scaled": True},  # class T5_Decoder: 1.1's head, which it never ties, as well
             defaults={"decoder_layers": "=layers", "dropout": 0.1, "gated": defaults["gated"], "cross_bias": True},
+            follows={"buckets": lambda _: 32},
         ),
     )
     hf = Dialect(
