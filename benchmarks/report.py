@@ -141,5 +141,6 @@ def write_report(
         lines += ["| memory alone | GB | seconds | peak MiB | above the interpreter |", "| --- | ---: | ---: | ---: | ---: |"]
         lines += [f"| {n} | {s / 1e9:.1f} | {t:.1f} | {p / 2**20:.0f} | {(p - idle) / 2**20:.0f} |" for n, s, t, p in extra]
         lines.append("")
+    out.mkdir(parents=True, exist_ok=True)
     lines += _plots(out, rows, extra)
     (out / "RESULTS.md").write_text("\n".join(lines))

@@ -66,17 +66,27 @@ def ledger_text(ledger: Mapping[str, object]) -> str:
     source = ledger["source"]
     many = 1 if isinstance(source, dict) and len(source["tensors"]) <= 5000 else 1000
 
-    def text(v: object, level: int, indent: str) -> str:
-        inner = indent + " "
-        if isinstance(v, Told) and v:
-            lines = [inner + line for line in v.lines(many)]
-        elif isinstance(v, Mapping) and v and level < 2:
-            lines = [f"{inner}{encode(k)}: {text(x, level + 1, inner)}" for k, x in v.items()]
-        else:
-            return encode(v if not isinstance(v, Told) else {})
-        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    out: list[str] = []  # joined once: at 90,000 tensors the text is of 20 MB
 
-    return text(ledger, 0, "") + "\n"
+    def put(v: object, level: int, indent: str) -> None:
+        inner = indent + " "
+        between = "{\n"
+        if isinstance(v, Told) and v:
+            for line in v.lines(many):
+                out.extend((between, inner, line))
+                between = ",\n"
+        elif isinstance(v, Mapping) and v and level < 2:
+            for k, x in v.items():
+                out.extend((between, inner, encode(k), ": "))
+                put(x, level + 1, inner)
+                between = ",\n"
+        else:
+            out.append(encode(v if not isinstance(v, Told) else {}))
+            return
+        out.append(f"\n{indent}}}")
+
+    put(ledger, 0, "")
+    return "".join([*out, "\n"])
 
 
 def with_ledger(plan: Plan, ledger: dict[str, object]) -> Plan:

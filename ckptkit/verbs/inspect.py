@@ -22,10 +22,10 @@ from ..graph.account import Account
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
 from ..schema import count_name
-from ..schema.templates import reduce_names
+from ..schema.templates import patterns_of
 from ..support.name_text import natural
 from ..support.shown import html_of, line, text_of
-from .inspected_rows import Packed, RankShare, Sizes, TensorRow, by_rank, ordered, packings_of
+from .inspected_rows import Packed, RankShare, Sizes, TensorRow, by_rank, ordered, packings_of, unknown_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -269,6 +269,8 @@ def rows_of(s: Subject) -> list[TensorRow]:
     """A row for each stored tensor of an open checkpoint, in the file's order."""
     r, roles = s.graph.recognition, s.graph.roles
     counted = set(s.counted())
+    if r is None and not s.packings.weights and s.checkpoint.tensors:
+        return unknown_rows(list(s.checkpoint.tensors), list(s.checkpoint.tensors.values()), roles, counted)
     untied = s.value("tied") is False
     rows: list[TensorRow] = []
     new, add = tuple.__new__, rows.append  # __new__: a third of the time that the constructor takes
@@ -344,9 +346,10 @@ def _modules(rows: Iterable[TensorRow], *, known: bool) -> tuple[Sum, ...]:
     sums = _Sums()
     rows = [row for row in rows if row[10]]
     if not known:
-        patterns = reduce_names(row.name for row in rows)
-        labels = _components(set(patterns.values()))
-        for (pattern, elements, nbytes), n in Counter((patterns[row.name], row.elements, row.nbytes) for row in rows).items():
+        patterns = patterns_of([row[0] for row in rows])
+        labels = _components(set(patterns))
+        kinds = zip(patterns, [row[6] for row in rows], [row[7] for row in rows], strict=True)
+        for (pattern, elements, nbytes), n in Counter(kinds).items():
             sums.add(labels[pattern], elements, nbytes, n)
         return tuple(sorted(sums.result(), key=lambda m: natural(m.name)))
     for (templates, elements, nbytes), n in Counter(map(itemgetter(2, 6, 7), rows)).items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import repeat
 from math import prod
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +15,9 @@ from ..tensors import DTYPES
 
 if TYPE_CHECKING:
     from ..graph.packed_weights import PackedWeight
+    from ..graph.weight_graph import Role
     from ..scan.figures import Statistics
-    from ..tensors import TensorSpec
+    from ..tensors import StoredTensor, TensorSpec
 
 
 class TensorRow(NamedTuple):
@@ -39,6 +42,22 @@ class TensorRow(NamedTuple):
     def packed(self) -> bool:
         """Whether it is a packed weight: its figures are of the values that its codes stand for."""
         return self.dtype not in DTYPES or DTYPES[self.dtype].block > 1
+
+
+def unknown_rows(
+    names: Sequence[str], stored: Sequence[StoredTensor], roles: Mapping[str, Role], counted: Collection[str]
+) -> list[TensorRow]:
+    """The rows of tensors that no table knows, by columns: there may be 90,000."""
+    specs, own, sizes = [t[1] for t in stored], list(map(roles.__getitem__, names)), Sizes()
+    elements, nbytes = zip(*map(sizes.of, specs), strict=True)
+    places = [t[2][0][:2] if t[2] else ("", None) for t in stored]
+    nothing: repeat[tuple[()]] = repeat(())
+    fields = zip(
+        names, nothing, nothing, nothing, [spec[0] for spec in specs], [spec[1] for spec in specs], elements, nbytes,
+        ["tensor" if role[0] == "unexplained" else role[0] for role in own], [role[1] for role in own], map(counted.__contains__, names),
+        [file for file, _ in places], [offset for _, offset in places], repeat(None), strict=False,
+    )  # fmt: skip
+    return list(map(partial(tuple.__new__, TensorRow), fields))
 
 
 FIGURES = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "median", "nan", "inf", "zeros")

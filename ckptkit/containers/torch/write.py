@@ -72,8 +72,8 @@ def make_layout(
             + [(f"{root}data/{k}", nbytes[specs[n]]) for k, n in enumerate(own)]
             + [(root + "version", len(_VERSION))]
         )
-        head = b"".join(local_header(r) + b + descriptor(r, crc32(b)) for r, (_, b) in zip(records, small))  # noqa: B905
-        parts.append(Part(i, 0, head + _header(records[len(small)])))
+        head = [piece for r, (_, b) in zip(records, small) for piece in (local_header(r), b, descriptor(r, crc32(b)))]  # noqa: B905
+        parts.append(Part(i, 0, b"".join([*head, _header(records[len(small)])])))
         places = zip(repeat(i), *list(zip(*records, strict=True))[2:])
         slots.update(zip(own, list(map(partial(tuple.__new__, Slot), places))[len(small) :]))  # noqa: B905
         files.append((file, records[-1].end + directory_size(records)))
