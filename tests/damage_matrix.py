@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import oracles
 from damages_done import (
+    Damage,
     Form,
     chunk,
     copied,
@@ -109,6 +110,24 @@ def _zero1() -> Form:
     }, None)  # fmt: skip
 
 
+def _zero3_by_hand() -> Form:
+    """Stage 3 with a frozen parameter, whose parts lie in the states of the model."""
+    from zero_files import model_states, params, zero
+
+    def states(rank: int) -> dict[str, Any]:
+        import torch
+
+        shapes = {"f.weight": torch.Size((4, 3))}
+        return model_states(3, frozen_param_shapes=shapes, frozen_param_fragments={"f.weight": torch.arange(6.0) + 6 * rank})
+
+    model = [f"global_step3/zero_pp_rank_{r}_mp_rank_00_model_states.pt" for r in range(2)]
+    return Form(lambda tmp: zero(tmp / "c", 3, 2, params(), states), {
+        "states gone": Damage(gone(model[1]), ("rank 1", "f.weight")),
+        "states of a step": hurt(saved(model[1], lambda h: h.update(global_steps=9)), "rank 1", "step 9"),
+        "states exchanged": hurt(exchanged(model[0], model[1]), "rank 0", "rank 1", "f.weight"),
+    }, None)  # fmt: skip
+
+
 def _zero(stage: int) -> Form:
     case = "deepspeed_llama_z3" if stage == 3 else "deepspeed_llama_z2"
     form = "" if stage == 3 else "bf16_"
@@ -140,6 +159,7 @@ def _megatron_dist() -> Form:
         "row": hurt(inner(chunk(up, 2, shorter)), "rank 2", up),
         "bit": hurt(inner(flipped("", within(up, 2))), "rank 2", up),
         "common gone": hurt(gone(ITER + "common.pt"), "common.pt"),
+        "common of a step": hurt(saved(ITER + "common.pt", lambda h: h.update(iteration=200)), "common.pt", "iteration 200"),
     }, CONFIG)  # fmt: skip
 
 
@@ -295,6 +315,7 @@ def _script() -> Form:
 
 FORMS_OF: dict[str, Callable[[], Form]] = {
     "dcp": _dcp, "hf_storage": _hf_storage, "zero1": _zero1, "zero2": lambda: _zero(2), "zero3": lambda: _zero(3),
+    "zero3 frozen": _zero3_by_hand,
     "torch_dist": _megatron_dist, "megatron": _megatron, "meta": _meta, "shards": _shards, "paddle": _paddle, "onnx": _onnx,
     "torchscript": _script,
     **{f"orbax {p.name}": (lambda n=p.name: _orbax(n)) for p in sorted(ORBAX.iterdir()) if p.is_dir()},  # type: ignore[misc]

@@ -7,6 +7,7 @@ is the first axis), transformer/moe/experts.py (the expert the next). The metada
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 from ... import store
@@ -50,8 +51,13 @@ def read_run(folder: str) -> Run | None:
     args = names.arguments(held.get("args"))
     if args:
         extras["args"] = {k: v for k, v in args.items() if v is not None}
+    found, count = re.fullmatch(r"iter_([0-9]{7,12})", os.path.basename(store.absolute(folder))), extras.get("iteration")
+    noticed = list(file.findings)
+    if found is not None and type(count) is int and int(found[1]) != count:
+        text = f"common.pt is of iteration {count}, the folder of {int(found[1])}: its settings and counters are of another step"
+        noticed.append(Finding("error", "pieces", "common.pt", text, "copy it again from the folder of the step"))
     sizes = [n if type(n) is int else 1 for n in (args.get(f"{k}_model_parallel_size") for k in ("tensor", "pipeline", "expert"))]
-    return Run(extras, [common], file.findings, names.mesh_of(sizes[0], sizes[1], sizes[2]))
+    return Run(extras, [common], noticed, names.mesh_of(sizes[0], sizes[1], sizes[2]))
 
 
 def unstack(name: str, spec: TensorSpec, boxes: tuple[Box, ...]) -> list[tuple[str, TensorSpec, tuple[Box, ...]]]:

@@ -74,6 +74,7 @@ def read_states(folder: str) -> States:
         raise CorruptError(text, path=folder, hint="fetch it: every file of a step belongs to the checkpoint")
     zero = os.path.join(folder, "zero")
     shown = findings_of((*model.values(), *optim.values()))
+    shown += _of_one_step(model)
     alone = [r for r in optim if r not in model] if any(ranks[f.path] != "all ranks" for f in model.values()) else []
     for r in (r for r in alone if r not in lost):
         what = f"the model_states of rank {r} are missing: its weights are in its optim_states, its buffers and frozen weights are not"
@@ -81,6 +82,18 @@ def read_states(folder: str) -> States:
     return States(
         model, optim, zero if store.is_folder(zero) and not optim else "", ranks, list(ranks), shown, lost
     )  # fmt: skip
+
+
+def _of_one_step(model: Mapping[int, RankFile]) -> list[Finding]:
+    """An error for the states of a rank that count other steps than those of most."""
+    counts = {r: n for r, f in model.items() if type(n := mapping(f.value).get("global_steps")) is int}
+    usual = max(counts.values(), key=lambda n: list(counts.values()).count(n), default=0)
+    said = "its buffers and frozen weights are not of that step"
+    return [
+        Finding("error", "pieces", f"rank {r}", f"the model_states of rank {r} are of step {n}, those of others of {usual}: {said}",
+            "its file is of another step of the run")
+        for r, n in counts.items() if n != usual
+    ]  # fmt: skip
 
 
 def rank_of(name: str) -> int | None:
