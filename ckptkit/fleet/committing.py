@@ -134,7 +134,10 @@ def _lost(run: Run, receipts: dict[str, Receipt]) -> tuple[Finding, ...]:
 
 
 def abandon(run: Run) -> None:
-    """Throw away what a run has stored."""
+    """Throw away what a run has stored, and what it has put beside it into a place that was empty."""
+    if run.old.fresh and not run.plan.single:
+        for name in run.tree.list().keys() & set(run.plan.names):
+            run.tree.delete(name)
     for file, upload in run.uploads.items():
         run.tree.sink(run.name(file)).abort(upload)
     clear(run)

@@ -10,7 +10,8 @@ from .._typing import Any
 from ..engine.run import Result
 from ..findings import Finding
 from ..plan.values import Plan
-from .committing import commit
+from ..store.said import TooSmallError
+from .committing import abandon, commit
 from .executor import Executor, on_executor
 from .interface import Engine
 from .receipts import Receipt
@@ -80,7 +81,11 @@ def run_on(plan: Plan, engine: Engine, *, shared: bool = True, progress: Progres
         if progress is not None:
             progress(total - todo + sum(r.size for r in fresh), total)
 
-    findings = carry_out(run, engine, told)
+    try:
+        findings = carry_out(run, engine, told)
+    except TooSmallError:
+        abandon(run)
+        raise
     read, written = sum(r.read for r in fresh), sum(r.size for r in fresh)
     return Result(plan.target, tuple(run.plan.layout.files), read, written, time.perf_counter() - started, {}, findings)
 

@@ -110,16 +110,19 @@ def _made(plan: Plan, at: Where, size: int, overwrite: bool) -> dict[str, Any] |
     old = look_at_old(plan, tree, place_of(plan)[1], overwrite=overwrite)
     plan = in_new_names(plan, old, mark)
     files = sorted({u.file for u in cut(plan, size, tree.least_part, equal=tree.equal_parts)})
-    mine = {f: tree.sink(plan.layout.files[f][0]).begin() for f in files}
-    said = {
-        "ckptkit_run": 2, "mark": mark, "unit": size, "old": _without(old, plan)._asdict(), "uploads": {str(f): u for f, u in mine.items()}
-    }  # fmt: skip
+    mine: dict[int, Upload] = {}
     try:
+        for f in files:
+            mine[f] = tree.sink(plan.layout.files[f][0]).begin()
+        said = {"ckptkit_run": 2, "mark": mark, "unit": size, "old": _without(old, plan)._asdict()}
+        said["uploads"] = {str(f): u for f, u in mine.items()}
         tree.put(f"{notes}/run.json", json.dumps(said).encode(), only_if=ABSENT)
-    except ExistsError:
+    except CheckpointError as e:
         for f, u in mine.items():
             tree.sink(plan.layout.files[f][0]).abort(u)
-        return None
+        if isinstance(e, ExistsError):
+            return None
+        raise
     return said
 
 

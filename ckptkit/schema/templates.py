@@ -102,10 +102,13 @@ def patterns_of(names: Iterable[str]) -> list[str]:
     return list(_patterns(tuple(names)))
 
 
-@lru_cache(2)  # who recognises, who counts layers and who folds all ask for those of one file
+@lru_cache(1)  # who recognises, who counts layers and who folds all ask for those of one file
 def _patterns(every: tuple[str, ...]) -> list[str]:
     patterns = pattern_of_text("\n".join(every)).split("\n")
-    return patterns if len(patterns) == len(every) else [pattern_of_text(n) for n in every]
+    if len(patterns) != len(every):
+        patterns = [pattern_of_text(n) for n in every]
+    few: dict[str, str] = {}
+    return [few.setdefault(p, p) for p in patterns]  # one text for all that are equal: they are kept
 
 
 def reduce_names(names: Iterable[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ..errors import CheckpointError, UsageError, with_extra
 from ..support import crc32c
 from .begun import Objects
 from .interface import ABSENT, Uploads
-from .said import CREDENTIALS, refused_code
+from .said import CREDENTIALS, not_a_store, refused_code
 
 GOOGLE = "https://storage.googleapis.com"
 _clients: dict[str, Any] = {}
@@ -92,8 +92,7 @@ class S3Sink:
         except Exception as e:
             raise _refused(e, self._label) from None
         if says and not answer.get(says):
-            message = "its server answers, but not as a store does"
-            raise CheckpointError(message, path=self._label, hint="is a proxy or a login between it and here?")
+            raise not_a_store(self._label)
         return answer
 
     def begin(self) -> dict[str, str]:

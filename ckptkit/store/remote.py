@@ -23,7 +23,7 @@ from .pieces import Kept
 from .reaching import is_r2, library, options
 from .recent import Recent
 from .remote_blob import MOST, Ahead, RemoteBlob
-from .said import ExistsError, refused, refused_code, replaced, unconditional
+from .said import ExistsError, not_a_store, refused, refused_code, replaced, unconditional
 
 if TYPE_CHECKING:
     from .interface import Sink
@@ -77,6 +77,7 @@ class RemoteTree:
         self._local = threading.local()
         self._pins: dict[str, WeakSet[Pin]] = {}
         self._conditions = False  # whether it is known that the store holds conditions
+        self._answers = False  # whether it has answered as a store does
         self._signs: bool | None = None  # whether it signs addresses for parts
         self.least_part = 1 if self.scheme == "az" else 5 << 20
         self.equal_parts = self.scheme == "s3" and is_r2()
@@ -142,7 +143,23 @@ class RemoteTree:
             base = m["path"].rpartition("/")[2]
             if base and m["path"] != folder:
                 here[base] = Entry(m["size"], _tag(m))
+        if not here and not below and not self._answers:
+            self._ask_whether_store(folder)
+        self._answers = True
         return {**below, **here}
+
+    def _ask_whether_store(self, folder: str) -> None:
+        """CheckpointError where a server has everything: a proxy's page is a listing of nothing to the library."""
+        import obstore
+
+        if self.scheme not in ("s3", "gs", "az"):
+            return
+        try:
+            obstore.head(self.store, f"{folder or '-'}/.ckptkit/none")
+        except Exception as e:
+            if "header" not in str(e).lower():  # which every object has, and a page has not
+                return
+        raise not_a_store(self.label(folder))
 
     def entry(self, name: str) -> Entry | None:
         """What is called so: from the listing of its folder, or where that is refused or there is none by asking for it alone."""

@@ -15,6 +15,10 @@ CREDENTIALS = {
 _REPLACED = "was replaced while it was read"
 
 
+class TooSmallError(CheckpointError):
+    """Parts that the store does not take: what was begun with them cannot be finished."""
+
+
 class ExistsError(UsageError):
     """What was to be written only where there is nothing, or only over what was known, and something else is there."""
 
@@ -77,10 +81,16 @@ def refused_code(code: str, status: int, label: str, scheme: str) -> CheckpointE
     if code in ("PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists", "ConditionNotMet"):
         return ExistsError("is there, and is not what it was", path=label, hint="somebody else has written it meanwhile")
     if code == "EntityTooSmall":
-        return CheckpointError("the store takes no parts as small as these", path=label, hint="a larger --part-size")
+        return TooSmallError("the store takes no parts as small as these", path=label, hint="a larger --part-size")
     if code == "NotImplemented" or status == 501:
         return unconditional(label)
     return CheckpointError(f"cannot be written{shown}", path=label, hint="see the store's own log, or try again later")
+
+
+def not_a_store(label: str) -> CheckpointError:
+    """The error of a server that gives a page for all that is asked."""
+    message = "its server answers, but not as a store does"
+    return CheckpointError(message, path=label, hint="is a proxy or a login between it and here?")
 
 
 def unconditional(label: str) -> CheckpointError:
