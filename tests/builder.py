@@ -85,7 +85,8 @@ def names_and_shapes(
         if row.role != "param":
             continue
         infos = [arch.params[p] for p in row.parts]
-        if row.parts[0] not in dialect.unties and (infos[0].group not in groups | {"core"} or all(i.tied for i in infos)):
+        apart = not dialect.unties_where or (sides.get(dialect.unties_where) and infos[0].group in groups)
+        if not (row.parts[0] in dialect.unties and apart) and (infos[0].group not in groups | {"core"} or all(i.tied for i in infos)):
             continue
         if any(p in lacks for p in row.parts):
             continue

@@ -163,6 +163,7 @@ DEFAULTS: dict[str, object] = {
     "decoder_layers": "=layers", "buckets": 32, "max_distance": 128, "dropout": 0.1, "norm_eps": 1e-6, "initializer_factor": 1.0,
     "tied": True, "scaled": "=tied",
 }  # fmt: skip
+TABLE = {"buckets": lambda _: 32}  # class T5_Encoder
 SELF: Mapping[str, object] = {"cross_bias": False}  # only scores of a stack with itself have its table's added, but in bert4keras
 UNREAD = {"n_positions": ...}
 ALSO: dict[str, object] = {"decoder_start_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": True, "pad_token_id": 0, "use_cache": True}
@@ -194,10 +195,9 @@ def read_gin(text: str) -> dict[str, object]:
 
 
 GIN = {"operative_config.gin": read_gin}
-# mesh's "gelu" is the tanh approximation
 GIN_ACTIVATIONS = {
     "relu": "relu", "gelu": "gelu_new", "swish": "silu", "['relu']": "relu", "['gelu', 'linear']": "gated-gelu",
-    "['relu', 'linear']": "gated-relu", "['swish', 'linear']": "gated-silu",
+    "['relu', 'linear']": "gated-relu", "['swish', 'linear']": "gated-silu",  # mesh's "gelu" is the tanh approximation
 }  # fmt: skip
 B4K_ACTIVATIONS: Mapping[str | tuple[str, ...], object] = {
     **{a: (m, False) for a, m in (*((w, w) for w in ("relu", "gelu_tanh", "tanh", "linear")), ("gelu_erf", "gelu"), ("gelu", "gelu_tanh"))},
@@ -318,8 +318,8 @@ def dialects(
                 "hidden_dropout_prob": "dropout",
                 "cross_position_bias": "cross_bias",
             },
-            implied={"norm_eps": 1e-6, "scaled": True, "buckets": 32, "max_distance": 128},  # scaled: 1.1's head, never tied, as well
-            defaults={"decoder_layers": "=layers", "dropout": 0.1, "gated": defaults["gated"], "cross_bias": True},
+            implied={"norm_eps": 1e-6, "scaled": True},  # class T5_Decoder: 1.1's head, which it never ties, as well
+            defaults={"decoder_layers": "=layers", "dropout": 0.1, "gated": defaults["gated"], "cross_bias": True}, follows=TABLE,
         ),
     )
     hf = Dialect(

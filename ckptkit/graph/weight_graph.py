@@ -311,7 +311,11 @@ class WeightGraph:
 
     def untied_by(self, dialect: Dialect) -> frozenset[str]:
         """The tied parameters that a naming stores of this model all the same."""
-        return dialect.unties if not dialect.unties_where or self.switches.get(dialect.unties_where) == frozenset({True}) else frozenset()
+        if not dialect.unties_where or self.recognition is None:
+            return dialect.unties
+        params = self.recognition.architecture.params  # an encoder alone has no head
+        on = self.switches.get(dialect.unties_where) == frozenset({True})
+        return frozenset(p for p in dialect.unties if on and params[p].group in self.groups)
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:
