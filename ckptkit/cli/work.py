@@ -8,7 +8,7 @@ from . import _declare as declare
 @declare.command("work", "Do a share of a conversion that is planned.")
 @declare.argument("plan", metavar="PLAN")
 @declare.option("--of", "count", type=declare.IntRange(1), metavar="N", help="How many workers there are, where no variable says it.")
-@declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Parts in memory at once.  [default: 3]")
+@declare.option("--jobs", type=declare.IntRange(1), metavar="N", help="Parts in memory at once.  [default: 2]")
 @declare.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
 def command(plan: str, count: int | None, jobs: int | None, quiet: bool) -> int:
     """Do a share of the conversion whose plan is at PLAN (`ckptkit convert SRC DST --plan-to PLAN`): the same command on every machine.
