@@ -276,7 +276,8 @@ def main() -> int:
         work = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name, heads, rows in (
             ("requests", ["headers of", "who", "requests", "waves", "bytes", "bound"], lambda w: request_rows(args.server, w)),
-            ("copies", ["who", "time", "of obstore's", "processor", "memory", "units", "read"], lambda w: copy_rows(args.server, w, args.rounds)),
+            ("copies", ["who", "time", "of obstore's", "processor", "memory", "units", "read"],
+             lambda w: copy_rows(args.server, w, args.rounds)),
         ):
             if args.only in (None, name):
                 (work / name).mkdir(parents=True)
