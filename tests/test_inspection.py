@@ -304,6 +304,11 @@ def test_names_from_the_file_reach_no_terminal_raw(tmp_path: Path) -> None:
 # --- what it costs -------------------------------------------------------------------------------------------------
 
 SLOW = (
+    "obstore",
+    "boto3",
+    "huggingface_hub",
+    "ckptkit.store.trees",  # and what reads addresses
+    "ckptkit.store.remote",
     "numpy",
     "ml_dtypes",
     "torch",
