@@ -259,8 +259,13 @@ def expected(path: Path, dtype: str = "float32", given: Arrays | None = None) ->
         attn_implementation="sdpa" if "distance" in path.name else "eager",
         experts_implementation="eager",
     ).eval()
-    with torch.no_grad():
-        out = model(**{k: torch.from_numpy(v) for k, v in (given or inputs()).items()}, output_hidden_states=True, use_cache=False)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))  # XGLM makes a number of the type's least value in whatever is the default
+    try:
+        with torch.no_grad():
+            out = model(**{k: torch.from_numpy(v) for k, v in (given or inputs()).items()}, output_hidden_states=True, use_cache=False)
+    finally:
+        torch.set_default_dtype(before)
     states = [h.numpy() for h in out.hidden_states]
     if model.config.model_type in ("mamba", "mamba2", "falcon_mamba"):  # what each layer gives, and the last one normed
         names = [*(f"decoder.{i}" for i in range(len(states) - 1)), "hidden"]

@@ -76,7 +76,7 @@ def in_form(raw: Mapping[str, object], keys: Mapping[str, str | Key], model_type
         if own and value is not None and not any(_says(out, m) for m in own):
             out[own[-1]] = value
     width = raw.get("attention_head_size") or _width(raw)
-    if out.get("attention_key_size") == width and "attention_key_size" not in said:
+    if width is not None and out.get("attention_key_size") == width and "attention_key_size" not in said:
         del out["attention_key_size"]
     return {**out, "model_type": model_type}
 
