@@ -6,6 +6,7 @@ Its environment (a wheel that carries llama.cpp) is built where CKPTKIT_ORACLE_E
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def tokenizer(folder: Path) -> None:
     special = ["<pad>", "<s>", "</s>", "<unk>"]
     words = {w: i for i, w in enumerate(special + letters)}
     merges = []
-    for a, b in zip(letters[100:], letters[101:], strict=False):
+    for a, b in pairwise(letters[100:]):
         if len(words) < VOCAB:
             words[a + b] = len(words)
             merges.append((a, b))
