@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from ..findings import Finding
 from ..graph.examine import Subject
@@ -104,9 +105,9 @@ def _parts_of_siblings(weights: Mapping[str, PackedWeight], *, one_kind: bool) -
 
     lacking: dict[str, list[str]] = {}
     kinds: dict[tuple[str, str], list[PackedWeight]] = {}
-    for name, w in weights.items():
-        if w.form.packing != "ggml":
-            kinds.setdefault((w.form.packing, reduce_name(name)[0]), []).append(w)
+    names = [n for n, w in weights.items() if w.form.packing != "ggml"]
+    for name, pattern in zip(names, patterns_of(names), strict=True):
+        kinds.setdefault((weights[name].form.packing, pattern), []).append(weights[name])
     for alike in kinds.values():
         yield from _other_types(alike)
     whole: dict[str, list[PackedWeight]] = {}
@@ -120,9 +121,9 @@ def _parts_of_siblings(weights: Mapping[str, PackedWeight], *, one_kind: bool) -
             for role in by_name(packing).OPTIONAL:
                 if role not in BESIDE:
                     lacking |= _few_without(alike, role)
-    for part, names in lacking.items():
-        message = f"{part} is there of the siblings, and not of {count(names, 'packed weight')}: {collapse(names, 3)}"
-        yield Finding("error", "packing-siblings", names[0], message, "the file is not whole: get or save it again")
+    for part, without in lacking.items():
+        message = f"{part} is there of the siblings, and not of {count(without, 'packed weight')}: {collapse(without, 3)}"
+        yield Finding("error", "packing-siblings", without[0], message, "the file is not whole: get or save it again")
 
 
 def _few_without(alike: Sequence[PackedWeight], role: str) -> dict[str, list[str]]:
@@ -137,8 +138,10 @@ def _few_without(alike: Sequence[PackedWeight], role: str) -> dict[str, list[str
 
 def _other_types(alike: Sequence[PackedWeight]) -> Iterator[Finding]:
     """Parts whose type is another than that of most siblings' in the other layers."""
-    for role in dict.fromkeys(r for w in alike for r in w.parts):
+    for role in dict.fromkeys(chain.from_iterable([w.parts for w in alike])):
         stored = [w.parts[role] for w in alike if role in w.parts]
+        if len({t.spec.dtype for t in stored}) == 1:
+            continue
         usual = Counter(t.spec.dtype for t in stored).most_common(1)[0][0]
         others = [t for t in stored if t.spec.dtype != usual]
         if others and 2 * len(others) < len(stored):
