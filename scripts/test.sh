@@ -4,7 +4,7 @@
 #     scripts/test.sh [arguments for pytest]
 #
 # The environment is .venv, or the folder that VENV names. It is made if it is not there, and installed into again when
-# pyproject.toml or constraints.txt has changed. PYTHON names the interpreter to make it with (3.11, else python3).
+# pyproject.toml, constraints.txt or what is compiled has changed. PYTHON names the interpreter to make it with (3.11, else python3).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,7 +20,7 @@ if [ ! -x "$venv/bin/python" ]; then
   "$python" -m venv "$venv"
 fi
 
-wanted="$(cat pyproject.toml constraints.txt | cksum) $PWD"
+wanted="$(cat pyproject.toml constraints.txt setup.py ckptkit/support/*.c | cksum) $PWD"
 # --no-compile: of the frameworks' thirty thousand files a part is imported, and compiled then
 if [ "$(cat "$venv/installed-for" 2>/dev/null)" != "$wanted" ]; then
   "$venv/bin/python" -m pip install --quiet --no-compile -c constraints.txt -e '.[test]'

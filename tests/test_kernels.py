@@ -259,7 +259,6 @@ print(kernels() is None, *out, sep="\\n")
 
 
 @needs
-@pytest.mark.skipif(not hasattr(K, "products"), reason="compiled of an older source: python setup.py build_ext --inplace")
 @pytest.mark.parametrize(("rows", "rank", "columns"), [(1, 1, 1), (7, 3, 5), (3, 64, 513), (33, 16, 1030)])
 def test_products_are_summed_in_order_with_one_rounding_each(rows: int, rank: int, columns: int) -> None:
     left, right = (RNG.standard_normal(s, np.float32) for s in ((rows, rank), (rank, columns)))

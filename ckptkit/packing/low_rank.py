@@ -117,9 +117,9 @@ def _product(left: Array, right: Array) -> Array:
     rows, rank = left.shape
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
     out = np.zeros((rows, right.shape[1]), np.float32)
-    compiled = getattr(kernels(), "products", None)
-    if compiled is not None and rank and out.size:
-        compiled(left, right, out, rank)
+    native = kernels()
+    if native is not None and rank and out.size:
+        native.products(left, right, out, rank)
         return out
     step = max(1, SUMMED // max(1, right.shape[1]))
     wide = right.astype(np.float64)

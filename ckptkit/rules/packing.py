@@ -115,25 +115,24 @@ def _parts_of_siblings(weights: Mapping[str, PackedWeight], *, one_kind: bool) -
         whole.setdefault(packing, []).extend(alike)
         for role in by_name(packing).OPTIONAL:
             if role in BESIDE or not one_kind:
-                lacking |= _few_without(alike, role)
+                _few_without(alike, role, lacking)
     if one_kind:
         for packing, alike in whole.items():
             for role in by_name(packing).OPTIONAL:
                 if role not in BESIDE:
-                    lacking |= _few_without(alike, role)
+                    _few_without(alike, role, lacking)
     for part, without in lacking.items():
         message = f"{part} is there of the siblings, and not of {count(without, 'packed weight')}: {collapse(without, 3)}"
         yield Finding("error", "packing-siblings", without[0], message, "the file is not whole: get or save it again")
 
 
-def _few_without(alike: Sequence[PackedWeight], role: str) -> dict[str, list[str]]:
-    """What a part is called, with the weights that lack it where most have it."""
+def _few_without(alike: Sequence[PackedWeight], role: str, lacking: dict[str, list[str]]) -> None:
+    """Add to `lacking`, by what a part is called, the weights that lack it where most have it."""
     having = [w for w in alike if role in w.parts]
     without = [w.name for w in alike if role not in w.parts]
-    if not without or len(having) <= len(without):
-        return {}
-    module, stored = having[0].name.rpartition(".")[0], having[0].parts[role].name
-    return {stored.removeprefix(module + "."): without}
+    if without and len(having) > len(without):
+        module, stored = having[0].name.rpartition(".")[0], having[0].parts[role].name
+        lacking.setdefault(stored.removeprefix(module + "."), []).extend(without)
 
 
 def _other_types(alike: Sequence[PackedWeight]) -> Iterator[Finding]:

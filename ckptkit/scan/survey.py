@@ -8,24 +8,23 @@ infinity. So a piece costs them two reductions and no conversion. What must be u
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..containers import Checkpoint
-from ..errors import CorruptError, printable
+from ..errors import CorruptError
 from ..findings import Finding
 from ..limits import using
 from ..support.arrays import numpy_dtype
 from ..support.files import LINE, checksum, in_line, memory
 from ..support.kernels import kernels
-from ..support.name_text import collapse
 from ..support.progress import Watch
 from ..support.threads import on_threads
-from ..tensors import DTYPES, Check, Extent, StoredTensor
+from ..tensors import DTYPES, Check, StoredTensor
 from . import jobs as planned
 from .chunks import chunks
+from .damage import damaged
 from .figures import Statistics
 from .jobs import Job, item_size, lies_in_runs, plan, sampled
 from .signs import Signs, Tracker
@@ -164,7 +163,8 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     with using(**checkpoint.limits):
         on_threads(state.do, enumerate(every), asked.jobs)
     order = {c.where: i for i, c in enumerate(checkpoint.checks())} if state.found else {}
-    findings = [f for _, f in sorted(state.found, key=lambda x: order.get(x[1].where, 0))]
+    wrong = [w for _, w in sorted(state.found, key=lambda x: order.get(x[1][0].where, 0))]
+    findings = damaged(wrong, checkpoint.tensors)
     found = {n: _values(tensors[n], state.tallies[m]) for n in values if (m := same.get(n, n)) in state.tallies}
     return Scan(findings, found, {n: state.statistics[m] for n in figures if (m := same.get(n, n)) in state.statistics})
 
@@ -205,7 +205,7 @@ class _Pass:
     ) -> None:
         self.checkpoint, self.watch = checkpoint, watch
         self._wanted, self._figures, self._digests, self._expected = values, figures, digests, expected
-        self.found: list[tuple[int, Finding]] = []
+        self.found: list[tuple[int, tuple[Check, int | None]]] = []
         self.tallies: dict[str, _Tally] = {}
         self.statistics: dict[str, Statistics] = {}
         self._open: dict[str, Running] = {}  # of tensors that several jobs read
@@ -220,10 +220,10 @@ class _Pass:
         if buffer is None:
             buffer = self._local.buffer = memory(planned.PIECE + LINE)
         took = _Taken({}, {}, {})
-        finding = self._read(job, buffer, took)
-        if finding is not None:
+        wrong = self._read(job, buffer, took)
+        if wrong is not None:
             with self._lock:
-                self.found.append((number, finding))
+                self.found.append((number, wrong))
             return
         with self._lock:
             for name, tally in took.tallies.items():
@@ -239,8 +239,8 @@ class _Pass:
                 if self._open[name].count == self._expected[name]:
                     self.statistics[name] = self._open.pop(name).result()
 
-    def _read(self, job: Job, buffer: memoryview, took: _Taken) -> Finding | None:
-        """Read the runs of one job; a finding if the checksum does not hold."""
+    def _read(self, job: Job, buffer: memoryview, took: _Taken) -> tuple[Check, int | None] | None:
+        """Read the runs of one job; its checksum if that does not hold, and what it is (None where the file ends before)."""
         step: Callable[[memoryview, int], int] | None = checksum(job.check.kind) if job.check is not None else None
         crc = 0
         for extent, tensor, start in job.runs:
@@ -251,7 +251,7 @@ class _Pass:
                 have = _fill(blob, piece, at)
                 if have < len(piece):
                     if job.check is not None:
-                        return damaged(job.check, None, self.checkpoint.tensors.values())
+                        return job.check, None
                     raise CorruptError(f"ends at byte {at + have:,}, {end - at - have:,} short", path=extent.path)
                 if step is not None:
                     crc = step(piece, crc)
@@ -271,8 +271,7 @@ class _Pass:
                 self.watch(len(piece))
             if figures is not None and tensor is not None and figures.count == self._expected[tensor.name]:
                 took.complete[tensor.name] = took.running.pop(tensor.name).result()
-        wrong = job.check is not None and crc != job.check.expected
-        return damaged(job.check, crc, self.checkpoint.tensors.values()) if job.check is not None and wrong else None
+        return (job.check, crc) if job.check is not None and crc != job.check.expected else None
 
     def _takers(self, tensor: StoredTensor | None, took: _Taken) -> tuple[_Tally | None, Running | None, Hash | None]:
         """What takes in a tensor's pieces in a job."""
@@ -326,26 +325,6 @@ def _fill(blob: Blob, piece: memoryview, at: int) -> int:
             break
         have += more
     return have
-
-
-def damaged(check: Check, got: int | None, tensors: Iterable[StoredTensor] = ()) -> Finding:
-    """The finding of a checksum that does not hold, with those of the tensors that lie in what it is of; `got` is None where the file ends
-    before its bytes do."""
-    where = check.extents[0] if check.extents else None
-    place = f" (bytes {where.offset} to {where.offset + where.length} of {os.path.basename(where.path)})" if where else ""
-    said = "ends too early" if got is None else f"{check.kind} is {got:08x}, the file says {check.expected:08x}"
-    hit = [t.name for t in tensors if t.name != check.where and any(_meet(e, x) for e in _places(t) for x in check.extents)]
-    whose = f": {collapse(hit, 3)}" if hit else ""
-    return Finding("error", "checksum", check.where, printable(f"damaged: {said}{place}{whose}", 1000), "download or copy it again")
-
-
-def _places(t: StoredTensor) -> Iterable[Extent]:
-    """What a tensor has of files, in pieces not run by run."""
-    return [b.extent for b in t.boxes] or t.extents
-
-
-def _meet(a: Extent, b: Extent) -> bool:
-    return a.path == b.path and a.offset < b.offset + b.length and b.offset < a.offset + a.length
 
 
 def _take(tally: _Tally, piece: memoryview, dtype: str, start: int) -> None:

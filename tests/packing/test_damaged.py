@@ -277,6 +277,17 @@ def test_an_order_that_all_siblings_but_one_have_is_an_error(tmp_path: Path) -> 
     assert len(found) == 1 and "g_idx" in found[0] and "layers.1" in found[0]
 
 
+def test_each_weight_that_lacks_a_scale_of_what_flows_in_is_named_whatever_its_module(tmp_path: Path) -> None:
+    arrays, metadata = arrays_of("quant_modelopt_fp8")
+    three = other_layer(arrays, "weight")
+    three |= {n.replace("_proj", "_other"): np.ascontiguousarray(x[::-1]) if x.ndim else x for n, x in three.items() if "_proj" in n}
+    gone = [n for n in three if "layers.1" in n and n.endswith("input_scale")]
+    assert len(gone) > 1
+    found = errors(put(tmp_path, "quant_modelopt_fp8", {n: x for n, x in three.items() if n not in gone}, metadata))
+    lacking = [e for e in found if "is there of the siblings" in e]
+    assert len(lacking) == 1 and f"{len(gone)} packed weights" in lacking[0]
+
+
 def test_a_scale_of_another_type_than_its_siblings_is_an_error(tmp_path: Path) -> None:
     arrays, metadata = arrays_of("quant_gptq_v1")
     three = other_layer(arrays, "qweight", "qzeros", "scales")
