@@ -367,9 +367,10 @@ def layout(
         graph, keys = object_graph_write.build(names, object_graph.unpack(inside.metadata[OBJECT_GRAPH]), paths=paths, aliases=aliases)
         tensors = [*tensors, (object_graph.KEY, TensorSpec("STRING", ()))]
         inside = inside._replace(strings={**inside.strings, object_graph.KEY: [graph]})
-    slots: dict[str, Slot] = {}
+    made_slots: dict[str, Slot] = {}
+    slots: Mapping[str, Slot] = made_slots
     parts: list[Part] = []
-    entries: list[list[object]] = []
+    entries: list[list[Any]] = [[] for _ in range(8)]
     sizes = [0]
     alike = bundle_write.alike(tensors) if max_shard_size is None and not made and not keys else None
     if alike is not None:
@@ -393,11 +394,13 @@ def layout(
         shard, offset = len(sizes) - 1, sizes[-1]
         sizes[-1] += size
         if text is None:
-            slots[name] = Slot(shard, offset, size)
+            made_slots[name] = Slot(shard, offset, size)
         else:
             parts.append(Part(shard, offset, text))
-        entries.append([name, bundle_write.kind(spec, name), list(spec.shape), shard, offset, size, crc, keys.get(name, name)])
-    if len({e[7] for e in entries}) < len(entries):
+        row = name, bundle_write.kind(spec, name), list(spec.shape), shard, offset, size, crc, keys.get(name, name)
+        for column, value in zip(entries, row, strict=True):
+            column.append(value)
+    if len(set(entries[7])) < len(entries[7]):
         raise UsageError("two tensors have the same name")
     state = tf_paths.state_text(prefix)
     parts.append(Part(len(sizes), 0, state))
@@ -409,7 +412,7 @@ def layout(
 def finish(layout: FileLayout, crcs: Mapping[str, int]) -> tuple[Part, ...]:
     """The index, given the CRC-32C (unmasked) of every slot's bytes."""
     entries: Any = layout.state["entries"]
-    needs = frozenset([e[0] for e in entries if e[6] is None])
-    items = bundle_write.items(entries, crcs)
+    needs = frozenset([name for name, known in zip(entries[0], entries[6], strict=True) if known is None])
+    found, values = bundle_write.items(entries, crcs)
     header = bundle_entry.encode_header(layout.state["data_files"])  # type: ignore[arg-type]
-    return (Part(len(layout.files) - 1, 0, table.build([(b"", header), *items]), needs),)
+    return (Part(len(layout.files) - 1, 0, table.build_of([b"", *found], [header, *values]), needs),)

@@ -15,6 +15,7 @@ from ..graph.examine import Subject
 from ..support.columns import compiled, weave
 from ..tensors import TensorSpec
 from .arrange import Stories, Weights
+from .columns import specs_of
 from .target import Request
 from .values import Plan
 
@@ -140,7 +141,7 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
         "target": {
             "container": request.container.NAME,
             "dialect": request.dialect.name if request.dialect else (r.dialect.name if r else None),
-            "tensors": Told({n: s for n, s, _ in weights.targets}, weights.came, lambda n: {"from": [n], "how": "copied"}),
+            "tensors": Told(specs_of(weights.targets), weights.came, lambda n: {"from": [n], "how": "copied"}),
         },
         "findings": [f._asdict() for f in [*weights.findings, *findings]],
     }

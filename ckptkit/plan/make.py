@@ -18,6 +18,7 @@ from ..graph.survey import Survey
 from ..support.name_text import meant
 from .arrange import Same, Weights
 from .assemble import assemble
+from .columns import specs_of
 from .contents import Contents, gather_contents
 from .ledger import make_ledger, with_ledger
 from .merge import Overlay, files_of, merged, told, untied
@@ -93,7 +94,7 @@ def _refuse_unfit(weights: Weights, subject: Subject, request: Request) -> None:
     """UsageError for a glob of names that nothing fits: a misspelt one must not pass for tensors that were cast, or kept."""
     if request.keep and request.quantize is None:
         raise UsageError("--keep says what --quantize leaves as it is", hint="--quantize NAME")
-    names = [n for n, _, _ in weights.targets]
+    names = list(specs_of(weights.targets)) if request.dtypes or request.keep else []
     globs = [("--dtype", g, (*names, *subject.graph.params)) for g, _ in request.dtypes if g != "*"]
     for option, glob, of in (*globs, *(("--keep", g, names) for g in request.keep)):
         if not any(fnmatchcase(n, glob) for n in of):
