@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..schema.loops import reach
-from ..store.coming import Span
 from ..support.urls import is_url
 from ..tensors import DTYPES
 from .jobs import Batch, Job, Made, Raw, runs
 from .sources import Flat
+
+if TYPE_CHECKING:
+    from ..store.coming import Span
 
 
 def spans_of(job: Job, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> dict[str, list[Span]]:

@@ -14,7 +14,7 @@ from ..support.arrays import numpy_dtype
 from ..support.files import CHUNK, LINE, Checksum, between, in_line
 from ..tensors import DTYPES
 from .buffers import Buffer
-from .casts import cast
+from .casts import cast_bytes
 from .jobs import APART, Batch, Job, Made, Raw, quantizer_of
 from .loop_nest import Mover
 from .sources import Flat, Unpacker
@@ -274,10 +274,7 @@ class Worker:
             self.crcs[x.name] = crc
 
     def _cast(self, x: Made, data: memoryview, out: memoryview) -> memoryview:
-        import numpy as np
-
-        a, b = np.frombuffer(data, numpy_dtype(x.work)), np.frombuffer(out, numpy_dtype(x.dtype))
-        lost = cast(a, b, x.work, x.dtype, self._s.clip)
+        lost = cast_bytes(data, out, x.work, x.dtype, self._s.clip)
         if lost:
             self.lost[x.name] = self.lost.get(x.name, 0) + lost
         return out
@@ -326,8 +323,6 @@ class Worker:
 
     def _cast_all(self, items: list[Made], memory: memoryview, base: int) -> None:
         """Read small tensors of one type side by side, cast them at once, and put them where they belong."""
-        import numpy as np
-
         work, dtype = items[0].work, items[0].dtype
         size, width = DTYPES[work].bits // 8, DTYPES[dtype].bits // 8
         wanted: list[Wanted] = []
@@ -339,17 +334,17 @@ class Worker:
         window = self._window.get(at)
         self._collect(wanted, window)
         count = at // size
-        src = np.frombuffer(window, numpy_dtype(work), count)
         first, last = items[0], items[-1]
         together = last.offset + last.length - first.offset == count * width
-        out = memory[first.offset - base : first.offset - base + count * width] if together else self._cast_out.get(count * width)
-        dst = np.frombuffer(out, numpy_dtype(dtype), count)
-        lost = cast(src, dst, work, dtype, self._s.clip)
+        start, total = first.offset - base, count * width
+        out = memory[start : start + total] if together else self._cast_out.get(total)[:total]
+        lost = cast_bytes(window[:at], out, work, dtype, self._s.clip)
         done = 0
         for x in items if lost or not together else ():
             n = x.length // width
             if lost:  # by which of them? rare enough to cast each again
-                mine = cast(src[done : done + n], dst[done : done + n], work, dtype, self._s.clip)
+                again = window[done * size : (done + n) * size], out[done * width : (done + n) * width]
+                mine = cast_bytes(*again, work, dtype, self._s.clip)
                 if mine:
                     self.lost[x.name] = mine
             if not together:
