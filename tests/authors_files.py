@@ -1,6 +1,7 @@
 """Files as authors publish them, whole tensors dealt out: Mistral's, Mixtral's and gpt-oss', and what is told of each damage to them.
 
-Nothing in ordinary shards says of which step each is, and nobody says so of every checkpoint that has some: that cell is the files' of ranks.
+Nothing in ordinary shards says of which step each is, which is not said again of every checkpoint that has some: only the files of ranks have
+that cell.
 """
 
 from __future__ import annotations
