@@ -1,7 +1,7 @@
 """Files as authors publish them, whole tensors dealt out: Mistral's, Mixtral's and gpt-oss', and what is told of each damage to them.
 
-Nothing in ordinary shards says of which step each is, which is not said again of every checkpoint that has some: only the files of ranks have
-that cell.
+Nothing in ordinary shards says of which step each is, which is not said again of every checkpoint that has some: only the files of ranks
+have that cell.
 """
 
 from __future__ import annotations
