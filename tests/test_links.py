@@ -106,10 +106,11 @@ def test_a_ranks_file_that_leads_out_is_read_and_said(case: str, file: str, tmp_
         return [f.message for f in ckptkit.validate(run).findings if "leads out" in f.message]
 
     assert said() == []
-    (run / file).rename(run / "inside")
-    (run / file).symlink_to(run / "inside")
+    inside = (run / file).parent / "inside"
+    (run / file).rename(inside)
+    (run / file).symlink_to(inside)
     assert said() == []
-    (run / "inside").rename(tmp_path / "outside")
+    inside.rename(tmp_path / "outside")
     (run / file).unlink()
     (run / file).symlink_to(tmp_path / "outside")
     (found,) = said()
