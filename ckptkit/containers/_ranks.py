@@ -69,6 +69,12 @@ def untold(where: str, whose: str = "") -> Finding:
     return Finding("info", "ranks", printable(where, 100), text)
 
 
+def of_a_step(where: str) -> Finding:
+    """That nothing in the files says of which step each is, where they have no tensor in common."""
+    text = "nothing in the files says of which step each is, and no tensor lies in two of them: one of another step would not be noticed"
+    return Finding("info", "ranks", printable(where, 100), text)
+
+
 def lacking(costs: Mapping[str, list[str]]) -> Iterator[Finding]:
     """An error for everything that is wrong with a rank's file -> the tensors that lack a piece for it."""
     for why, names in costs.items():
