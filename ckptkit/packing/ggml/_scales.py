@@ -74,8 +74,8 @@ _TINY = 2.0**-24  # the smallest half-precision number
 
 def unit(name: str, raw: Array, decode: Callable[[str, Array], Array]) -> tuple[Array, Array]:
     """(n, bytes of a block) -> twice (n, elements of a block over `EVERY`), float32: the scale of so many elements each, and what it may be
-    off by rounding, relative. Where a scale is zero, since the true one is too small for the type, the step is the largest value that the smallest scale
-    gives: what rounds to nothing is less than half of it. `decode`: what decodes blocks of a type."""
+    off by rounding, relative. Where a scale is zero, since the true one is too small for the type, the step is the largest value that the
+    smallest scale gives: what rounds to nothing is less than half of it. `decode`: what decodes blocks of a type."""
     import numpy as np
 
     how = SCALES[name]
