@@ -98,6 +98,19 @@ def test_a_whole_file_is_read_before_old_shards_as_transformers_does(tmp_path: P
     assert reads(tmp_path / "out", arrays(1)) and not (tmp_path / "out" / INDEX).exists()
 
 
+def test_an_index_of_the_one_file_is_no_old_one(tmp_path: Path) -> None:
+    """mlx-lm writes one beside a single file; what it names otherwise than the file is said."""
+    save_file(arrays(), tmp_path / "model.safetensors", {"format": "mlx"})
+    names = dict.fromkeys(arrays(), "model.safetensors")
+    (tmp_path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    assert said(tmp_path) == []
+    one = next(iter(names))
+    del names[one]
+    (tmp_path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {**names, "other": "model.safetensors"}}))
+    ((severity, message),) = said(tmp_path)
+    assert severity == "warning" and "names 1 tensors that model.safetensors has not, and not 1 that it has" in message
+
+
 def test_shards_and_a_whole_file_of_another_name_are_ambiguous(tmp_path: Path) -> None:
     """diffusers follows the index, others the file."""
     stem = "diffusion_pytorch_model"

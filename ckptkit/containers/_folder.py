@@ -131,6 +131,9 @@ def _beside(folder: str, opened: Checkpoint, looked_at: frozenset[str]) -> Itera
     for index in (n for n in names if is_index(n) and whole_file(n) == base):
         gone, shards = _state_of(os.path.join(folder, index), names)
         read |= {index, *shards}
+        if not gone and shards == [base]:  # as mlx-lm writes one for a single file: it says the same, if it names the same
+            yield from ((False, f) for f in _otherwise(os.path.join(folder, index), opened))
+            continue
         if gone:
             are = "is" if len(gone) == 1 else "are"
             what = f"{index} lies beside {base}, but {_few(gone)}, which it names, {are} not there: {base} is read"
@@ -149,6 +152,16 @@ def _beside(folder: str, opened: Checkpoint, looked_at: frozenset[str]) -> Itera
     if more:
         what = f"{_few(more)} {'is another checkpoint' if len(more) == 1 else 'are other checkpoints'} of the folder: not looked at"
         yield True, Finding("info", RULE, printable(more[0]), what, "name a file to have it read")
+
+
+def _otherwise(index: str, opened: Checkpoint) -> Iterator[Finding]:
+    """What an index of the one file that is read names otherwise than the file does."""
+    named, there = set(read_index(index).weight_map), {*opened.tensors, *opened.unread}
+    if named != there:
+        one = min(named ^ there)
+        what = f"{os.path.basename(index)} names {len(named - there)} tensors that {os.path.basename(opened.path)} has not, and not"
+        what += f" {len(there - named)} that it has, such as {printable(one, 200)}: the file is read, as transformers does"
+        yield Finding("warning", "shards", printable(os.path.basename(index)), what, "make the index again, or remove it")
 
 
 def others_in(folder: str, names: Sequence[str]) -> list[str]:
