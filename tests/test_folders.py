@@ -401,7 +401,9 @@ def test_the_files_of_ranks_are_parts_of_one_model_and_no_choice(names: tuple[st
     assert ckptkit.inspect(tmp_path / names[0]).parameters == 2
 
 
-@pytest.mark.parametrize("names", [("epoch=1.ckpt", "epoch=2.ckpt"), ("step_1.pt", "step_2.pt"), ("trank1.pt", "best.pt"), ("a.pt", "rank0.pt")])
+@pytest.mark.parametrize(
+    "names", [("epoch=1.ckpt", "epoch=2.ckpt"), ("step_1.pt", "step_2.pt"), ("trank1.pt", "best.pt"), ("a.pt", "rank0.pt")]
+)
 def test_several_checkpoints_remain_a_choice(names: tuple[str, ...], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     for n in names:

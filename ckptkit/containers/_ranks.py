@@ -64,8 +64,8 @@ def misnamed(
 
 
 def linked(folder: str, ranks: Mapping[str, str]) -> Iterator[Finding]:
-    """That what is read of a rank lies outside of the run's `folder`, whose links lead there. Such a file is read, being a whole file of its
-    format; of parts without a head of their own (zarr's chunks, OCDBT's and ONNX' data, DCP's items) a link out is refused."""
+    """That what is read of a rank lies outside of the run's `folder`, whose links lead there. Such a file is read, being a whole file of
+    its format; of parts without a head of their own (zarr's chunks, OCDBT's and ONNX' data, DCP's items) a link out is refused."""
     for path, whose in ranks.items():
         real = store.leads_out(path, folder)
         if real is not None:
