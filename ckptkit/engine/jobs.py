@@ -246,7 +246,8 @@ def _copied(runs: Runs, by_slot: bool) -> list[Job]:
     if max(runs.lengths) <= SMALL and len(apart) <= len(runs.names) // 16:
         return [*gathered(runs, apart)]
     parts = zip(zip(runs.sources, runs.starts, runs.lengths, strict=True), strict=True)
-    return _grouped(list(map(partial(tuple.__new__, Raw), zip(runs.names, runs.files, runs.offsets, runs.lengths, parts, strict=True))), by_slot)
+    rows = zip(runs.names, runs.files, runs.offsets, runs.lengths, parts, strict=True)
+    return _grouped(list(map(partial(tuple.__new__, Raw), rows)), by_slot)
 
 
 def _grouped(items: list[Raw | Made], by_slot: bool) -> list[Job]:

@@ -43,8 +43,9 @@ def totals(done: Conversion) -> dict[str, tuple[int, int]]:
     """Kind -> (tensors, bytes). Tasks that are alike but for their place are looked at once: there may be 90,000."""
     plan = done.plan
     told = {name: how for name, said in unusual(_entries(done, "target")).items() if (how := _made(said))}
-    if isinstance(plan.tasks, Tasks) and isinstance(plan.sources, Sources) and not told and plan.sources.dtypes == [s[0] for s in plan.tasks.specs]:
-        return {"copied": (len(plan.tasks), sum(plan.tasks.lengths))}
+    tasks, sources = plan.tasks, plan.sources
+    if isinstance(tasks, Tasks) and isinstance(sources, Sources) and not told and sources.dtypes == [spec[0] for spec in tasks.specs]:
+        return {"copied": (len(tasks), sum(tasks.lengths))}
     dtypes = [s.dtype for s in plan.sources]
     kinds = [told.get(t[0], "") for t in done.plan.tasks] if told else repeat("")
     firsts = [t[4][0] if len(t[4]) == 1 else None for t in done.plan.tasks]

@@ -443,7 +443,8 @@ static int column_of(PyObject *given, Py_ssize_t count, struct column *out)
             if (PyErr_Occurred()) return -1;
             out->step = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(given, 2));
             if (PyErr_Occurred()) return -1;
-            if (count && (out->first > UINT32_MAX || out->step > UINT32_MAX || out->first + out->step * (uint64_t)(count - 1) > UINT32_MAX)) {
+            if (count && (out->first > UINT32_MAX || out->step > UINT32_MAX ||
+                          out->first + out->step * (uint64_t)(count - 1) > UINT32_MAX)) {
                 PyErr_SetString(PyExc_ValueError, "a number needs more than 32 bits");
                 return -1;
             }
@@ -521,7 +522,8 @@ end:
 
 /* ---- bytes -------------------------------------------------------------------------------------------------------------------- */
 
-/* scatter(memory, base, offsets, held, start, starts, lengths): runs of `held`, which begins at `start`, to `memory`, which begins at `base` */
+/* scatter(memory, base, offsets, held, start, starts, lengths): runs of `held`, which begins at `start`, to `memory`, which begins at
+ * `base` */
 static PyObject *py_scatter(PyObject *self, PyObject *args)
 {
     Py_buffer to, from;
@@ -616,8 +618,8 @@ end:
     return out;
 }
 
-/* protos(heads, tails, offsets, sums): the BundleEntryProto of each: its head, the offset, its tail and the masked checksum; None for one of
- * another form (no tail, or a checksum that masked is 0) */
+/* protos(heads, tails, offsets, sums): the BundleEntryProto of each: its head, the offset, its tail and the masked checksum; None for one
+ * of another form (no tail, or a checksum that masked is 0) */
 static PyObject *py_protos(PyObject *self, PyObject *args)
 {
     PyObject *heads, *tails, *offsets, *sums, *out;
@@ -731,8 +733,8 @@ failed:
     return NULL;
 }
 
-/* tails(names, headers, starts, sizes, checksums): what stands behind each record's bytes: its descriptor, and the local header of the next (of the last: nothing);
- * None where one is empty or large */
+/* tails(names, headers, starts, sizes, checksums): what stands behind each record's bytes: its descriptor, and the local header of the
+ * next (of the last: nothing); None where one is empty or large */
 static PyObject *py_tails(PyObject *self, PyObject *args)
 {
     PyObject *columns[5], *out;

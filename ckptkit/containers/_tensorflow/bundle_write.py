@@ -61,7 +61,9 @@ def kind(spec: TensorSpec, name: str) -> int:
 def items(entries: Sequence[Sequence[Any]], crcs: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
     """The keys, sorted, and the BundleEntryProtos of the entries of `layout`, given the checksum of every slot's bytes."""
     names, numbers, shapes, shards, offsets, sizes, known, keys = entries
-    sums = list(map(crcs.get, names)) if known.count(None) == len(known) else [crcs.get(n) if c is None else c for n, c in zip(names, known)]  # noqa: B905
+    sums = list(map(crcs.get, names))
+    if known.count(None) < len(known):
+        sums = [found if c is None else c for found, c in zip(sums, known, strict=True)]
     if None in sums:
         sums = [0 if c is None and not size else c for c, size in zip(sums, sizes, strict=True)]
         if None in sums:
