@@ -42,7 +42,8 @@ def weave(columns: Sequence[Column], count: int) -> bytes:
     if native is not None:
         woven: bytes = native.weave(list(columns), count)
         return woven
-    return b"".join(chain.from_iterable(zip(*[repeat(c, count) if isinstance(c, bytes) else _items(c, count) for c in columns], strict=True)))
+    rows = zip(*[repeat(c, count) if isinstance(c, bytes) else _items(c, count) for c in columns], strict=True)
+    return b"".join(chain.from_iterable(rows))
 
 
 def scatter(
