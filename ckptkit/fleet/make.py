@@ -13,6 +13,7 @@ from .. import store
 from .._typing import NamedTuple
 from ..containers import Part
 from ..engine.buffers import Buffer
+from ..engine.copies import runs_of
 from ..engine.jobs import Raw, jobs_of
 from ..engine.output import write_parts
 from ..engine.sources import Unpacker, flats
@@ -72,7 +73,7 @@ def made(part: Plan, data: memoryview, *, clip: bool = False, sums: bool = True)
         )
         with closing(InMemory(PATH, data, lambda _: part.target)) as files:
             worker = Worker(settings, files)
-            jobs = sorted(jobs_of(part, sources, MEMORY, kind is not None), key=lambda j: j.offset)
+            jobs = sorted(jobs_of(part, sources, MEMORY, kind is not None, runs_of(part)), key=lambda j: j.offset)
             remote = any(store.is_url(path) for path, _, _ in part.inputs)
             if remote:
                 files.expect([spans_of(job, sources, dtypes) for job in jobs], min(AHEAD, len(data) // 4))
