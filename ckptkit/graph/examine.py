@@ -93,8 +93,8 @@ class Subject(NamedTuple):
 
     @property
     def untied(self) -> bool:
-        """Whether tables of input and output that are stored apart are two, as the configuration says, or without one as the class does where
-        its own says nothing (a Llama's are two, a BERT's one)."""
+        """Whether tables of input and output that are stored apart are two: as the configuration says, or without one as the class has
+        them (a Llama's are two, a BERT's one)."""
         said = self.value("tied")
         if said is None and self.values is None and self.graph.dialect is not None:
             said = self.graph.dialect.config.defaults.get("tied")
