@@ -98,6 +98,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Path]:
     return {**out, 0.0: base / "shards"}
 
 
+def objects(url: str) -> tuple[str, ...]:
+    """The objects below an address: SeaweedFS lists a folder for a while after the last of them is gone."""
+    tree, name = trees.tree_of(url)
+    return tuple(tree.below(name))  # type: ignore[attr-defined]
+
+
 def one_line(error: CheckpointError, url: str) -> None:
     line = str(error)
     assert url in line and "Hint: " in line and "\n" not in line and "test-secret" not in line and "<html" not in line
@@ -229,7 +235,7 @@ def test_a_store_that_refuses_to_be_written_is_one_line(
     if not (bucket.startswith("az") and code in ("EntityTooSmall", "NotImplemented")):  # which Azure does not say
         assert said in e.value.message
         trees.forget()
-        assert tree_at(url).list() == {} and tree_at(url).uploads() == []
+        assert objects(url) == () and tree_at(url).uploads() == []
     one_line(e.value, url)
     assert values_at(url) is None
 
@@ -252,7 +258,7 @@ def test_a_store_that_overlooks_conditions_is_noticed_before_anything_is_written
     finally:
         hook.only = None
     trees.forget()
-    assert tree_at(f"{bucket}/overlooked").list() == {} and tree_at(f"{bucket}/overlooked").uploads() == []
+    assert objects(f"{bucket}/overlooked") == () and tree_at(f"{bucket}/overlooked").uploads() == []
 
 
 def test_a_page_of_a_proxy_instead_of_a_store_is_one_line(faulty: tuple[Faulty, str], made: dict[float, Path]) -> None:

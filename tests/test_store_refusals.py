@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from ckptkit.store import plain_http, reaching, remote, signing, trees
 from ckptkit.store.below import tree_at
+from ckptkit.store.said import refused as refused_by
 
 URL = f"s3://{servers.BUCKET}/refused"
 ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>test-secret</Message></Error>"
@@ -147,3 +148,20 @@ def test_a_hub_that_is_not_there_or_has_no_such_thing(folder: Path, tmp_path: Pa
         with servers.environment(HF_ENDPOINT="http://127.0.0.1:9"):
             for verb in verbs:
                 refused(verb, folder, "the hub cannot be reached", "hf://owner/name")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("GET in 2s, after 5 retries, max_retries: 5, retry_timeout: 120s - status code: 500 Internal Server Error: ", "(500)"),
+        ("Error performing GET in 9s - HTTP error: operation timed out", "does not answer in time"),
+        ("Received redirect without LOCATION, this normally indicates an incorrectly configured region", "another region"),
+        ("status code: 400 Bad Request: <Error><Code>AuthorizationHeaderMalformed</Code></Error>", "another region"),
+        ("Got invalid list response: missing field `Blobs`", "not as a store does"),
+        ("Got invalid list response: unexpected `Event::Eof`", "the connection was cut"),
+        ("Account must be specified\n\nDebug source:\nMissingAccount", "no credentials were found"),
+    ],
+)
+def test_what_the_library_says_is_told_apart(text: str, said: str) -> None:
+    error = refused_by(Exception(f"{text}\n\nDebug source:\nRetryError {{ retry_timeout: 120s, connect_timeout: 5s }}"), "s3://b/x")
+    assert said in str(error) and "Hint: " in str(error) and "\n" not in str(error)

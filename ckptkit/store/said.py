@@ -27,7 +27,7 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
     """The error to raise for what the store's library raised."""
     scheme = label.partition("://")[0]
     kind, text = type(e).__name__, str(e)
-    told = text.partition("\n\nDebug source")[0]  # what follows names the library's own settings
+    told = text.partition("\n\nDebug source")[0].replace("retry_timeout", "")  # settings of the library
     do = "written" if writing else "read"
     if kind == "PreconditionError" and not writing:
         return replaced(label)
@@ -53,10 +53,12 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
         return _elsewhere(label)
     if "error sending request" in text or "error trying to connect" in text or "dns error" in text or "builder error" in text:
         return CheckpointError("its server cannot be reached", path=label, hint="check the address, the network and the proxy settings")
+    if "invalid list response" in told:
+        return not_a_store(label) if "missing field" in told else _cut(label)
     if "timed out" in told or "timeout" in told.lower():
         return CheckpointError("its server does not answer in time", path=label, hint="try again later")
     if "decoding response body" in text or "error reading a body" in text:
-        return CorruptError("the connection was cut before all bytes had come", path=label, hint="try again")
+        return _cut(label)
     return CheckpointError(f"cannot be {do}{_code(text)}", path=label, hint="see the store's own log, or try again later")
 
 
@@ -89,6 +91,10 @@ def refused_code(code: str, status: int, label: str, scheme: str) -> CheckpointE
     if code == "NotImplemented" or status == 501:
         return unconditional(label)
     return CheckpointError(f"cannot be written{shown}", path=label, hint="see the store's own log, or try again later")
+
+
+def _cut(label: str) -> CorruptError:
+    return CorruptError("the connection was cut before all bytes had come", path=label, hint="try again")
 
 
 def _elsewhere(label: str) -> CheckpointError:
