@@ -7,8 +7,9 @@ Requests: a proxy on loopback counts them and adds 20 ms to each; a wave begins 
 
 Copies: BERT-base (438 MB of float32) from the bucket into the bucket, by `ckptkit convert` and by obstore's own stream (ranges of 8 MiB,
 four at once, into `open_writer`), in processes of their own, alternating; the ratio is of the medians. Memory is the highest resident
-memory above that before the conversion, the libraries that it loads and their buffers with it; "processor" is the process's own time, the
-server's not in it. The exit status is 1 where a bound that the table names is not kept.
+memory above that before the conversion, the libraries that it loads and their buffers with it; the bound is three units of a fleet, of
+64 MiB each (one process cuts smaller ones). "processor" is the process's own time, the server's not in it. The exit status is 1 where a
+bound that the table names is not kept.
 """
 
 from __future__ import annotations
@@ -276,7 +277,7 @@ def main() -> int:
         work = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name, heads, rows in (
             ("requests", ["headers of", "who", "requests", "waves", "bytes", "bound"], lambda w: request_rows(args.server, w)),
-            ("copies", ["who", "time", "of obstore's", "processor", "memory", "units", "read"],
+            ("copies", ["who", "time", "of obstore's", "processor", "memory", "of 64 MiB", "read"],
              lambda w: copy_rows(args.server, w, args.rounds)),
         ):
             if args.only in (None, name):
