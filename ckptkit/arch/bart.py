@@ -5,6 +5,7 @@ Source: transformers models/bart; fairseq models/bart.
 
 from ckptkit.arch._libraries import bart
 from ckptkit.arch._libraries import bert4torch as b4t
+from ckptkit.arch._libraries.bert4torch_memory import of_two_stacks
 from ckptkit.arch._libraries.decoder_words import may
 from ckptkit.arch._libraries.fairseq import fairseq
 from ckptkit.schema import Besides, Key, Lack, Repeat
@@ -39,7 +40,7 @@ BERT4TORCH = b4t.of_hf(
 )  # fmt: skip
 
 ARCHITECTURE = bart.architecture(
-    "bart", "BART", MODULES, (HF, BERT4TORCH, FAIRSEQ), positions="learned", norm="after",
+    "bart", "BART", MODULES, (HF, BERT4TORCH, of_two_stacks(HF, MODULES, biased=True), FAIRSEQ), positions="learned", norm="after",
     variants={
         "bart-base": {"layers": 6, "decoder_layers": 6, "hidden": 768, "heads": 12},
         "bart-large": {"layers": 12, "decoder_layers": 12, "hidden": 1024, "heads": 16},

@@ -115,7 +115,7 @@ ARCHITECTURE = Architecture(
             config=b4t.form(
                 "gpt2_ml", without=("segments",), implied={"tied": True},
                 also={"layer_type": "Gpt2MlLayer", "segment_vocab_size": 0, "tie_word_embeddings": True},
-            ),  # fmt: skip
+            ),
         ),
     ),
 )

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import oracles
-import pytest
 import running
 
 import ckptkit
