@@ -45,6 +45,6 @@ def form(
 
 
 def of_hf(hf: Dialect, config: ConfigForm, **differs: object) -> Dialect:
-    """The files that bert4torch loads where its names are those of transformers, or nearly so: written for it, and read as transformers'."""
+    """The files that bert4torch loads where its names are transformers', or nearly so: written for it, and read as transformers'."""
     its = {"twin": hf.name, "prefixed": True, "classes": (), "library": Library(), "files": Files(), "config": config, **differs}
     return hf._replace(name="bert4torch", title="bert4torch (PyTorch)", container="torch", filename="pytorch_model.bin", **its)
