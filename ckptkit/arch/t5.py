@@ -351,7 +351,10 @@ def dialects(
         hf,
         *(of_two_stacks(hf, MODULES, gated=g) for g in (False, True)),
         t5x(hf),
-        tf(MODULES, trunk, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"}),  # type: ignore[arg-type]
+        tf(
+            MODULES,  # type: ignore[arg-type]
+            trunk, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"},
+        ),
         flax(MODULES, trunk, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
         b4k.weights(B4K_ROWS, bert4keras.config)._replace(unties=HEAD, unties_where="gated"),
     )

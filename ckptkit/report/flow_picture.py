@@ -64,8 +64,8 @@ def flow_svg(s: Summary) -> str:
     parts = [_edge(boxes, edge, lanes, across) for edge in edges]
     for n, words in shapes.items():
         b = boxes[n]
-        long = SMALL * len(printable(words, 200)) + 6
-        parts.append(f'<rect class="under" x="{b.x + 5:.1f}" y="{b.y + b.height + 4}" width="{long:.1f}" height="13"/>')
+        under = SMALL * len(printable(words, 200)) + 6
+        parts.append(f'<rect class="under" x="{b.x + 5:.1f}" y="{b.y + b.height + 4}" width="{under:.1f}" height="13"/>')
         parts.append(f'<text class="shape" x="{b.x + 8:.1f}" y="{b.y + b.height + 14}">{_text(words)}</text>')
     inputs = {a for a, _, _ in edges} - {b for _, b, _ in edges}
     for n, b in boxes.items():
@@ -125,7 +125,8 @@ def _kinds(s: Summary, blocks: list[str]) -> list[str]:
     own = {r.path: {n.removeprefix(r.path + ".").partition(".")[0] for n, _ in r.params} for r in s.rows if r.path in set(blocks)}
     inside = set(blocks)
     takes = {b: {a for a, to, _ in s.edges if to == b and a not in inside} for b in blocks}
-    words = {b: own.get(b, set()) | (takes[b] if i else takes[b] & set().union(*(takes[o] for o in blocks[1:]))) for i, b in enumerate(blocks)}
+    often = set().union(*(takes[b] for b in blocks[1:]))  # without what only the first takes: the embeddings
+    words = {b: own.get(b, set()) | (takes[b] & often) for b in blocks}
     common = set.intersection(*words.values())
     of: dict[tuple[str, ...], set[int]] = {}
     for b in blocks:

@@ -62,6 +62,7 @@ def test_bert4torch_loads_what_is_written_for_it_and_gives_its_outputs(tmp_path:
         config = out / "bert4torch_config.json"
         own = config.exists()  # which says what the model is made of, not which heads are wanted
         options = {k: said[k] for k in ("with_mlm",) if own and k in said}
-        asked[key] = (str(config if own else made / config.name), str(next(p for p in out.iterdir() if p.suffix in (".safetensors", ".bin"))), str(made), options)
+        weights = next(p for p in out.iterdir() if p.suffix in (".safetensors", ".bin"))
+        asked[key] = (str(config if own else made / config.name), str(weights), str(made), options)
     off = json.loads(oracles.run_in(python, LOAD, json.dumps(asked), tmp_path / "stubs").splitlines()[-1])
     assert off.keys() == BERT4TORCH.keys() and {k: d for k, d in off.items() if d > 1e-6} == {}
