@@ -8,7 +8,7 @@ from types import TracebackType
 
 from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures, by_name, is_learned
+from ..arch import architectures, by_name, dialect_names, is_learned
 from ..configuration.quantization import quantization_of
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names, value_names
 from ..configuration.text_settings import TEXT, text_place
@@ -92,6 +92,15 @@ class Subject(NamedTuple):
         return said
 
     @property
+    def untied(self) -> bool:
+        """Whether tables of input and output that are stored apart are two: as the configuration says, or without one as the class has
+        them (a Llama's are two, a BERT's one)."""
+        said = self.value("tied")
+        if said is None and self.values is None and self.graph.dialect is not None:
+            said = self.graph.dialect.config.defaults.get("tied")
+        return said is False
+
+    @property
     def tied_groups(self) -> frozenset[str]:
         """The heads that every checkpoint of the model has: all that they have is tied, or (a bias) switched off by the configuration."""
         arch = self.architecture
@@ -129,10 +138,10 @@ class Subject(NamedTuple):
     def counted(self) -> list[str]:
         """The stored names whose elements are the model's parameters, each parameter once.
 
-        A tie counts once unless the configuration says that it is none. Of an unknown architecture everything counts that
+        A tie counts once unless it is none (`untied`). Of an unknown architecture everything counts that
         is not optimizer state. What nothing explains counts too; derived tensors and strays do not.
         """
-        kinds = {"param", "unexplained"} | ({"tied"} if self.value("tied") is False else set())
+        kinds = {"param", "unexplained"} | ({"tied"} if self.untied else set())
         seen: set[object] = set()
         out = []
         for name, t in self.checkpoint.tensors.items():
@@ -234,10 +243,8 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire
     config, container, architecture, dialect, scope, part, given, drop = reading.but(**words)
     if architecture is not None and not is_learned(architecture):
         by_name(architecture)
-    if dialect is not None:
-        known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)
-        if dialect not in known:
-            raise UsageError(f"no dialect is called {dialect!r}", hint=one_of(dialect, known, "ckptkit list dialects"))
+    if dialect is not None and dialect not in dialect_names():
+        raise UsageError(f"no dialect is called {dialect!r}", hint=one_of(dialect, sorted(dialect_names()), "ckptkit list dialects"))
     checkpoint = open_checkpoint(path, container)
     try:
         chosen = False
