@@ -1,4 +1,4 @@
-"""The first Megatron's names for GPT-2, which CPM has: another matrix of queries, keys and values than Megatron's later ones and ChatGLM's."""
+"""The first Megatron's names for GPT-2, which CPM has: its matrix of queries, keys and values is neither later Megatron's nor ChatGLM's."""
 
 from __future__ import annotations
 
