@@ -30,6 +30,10 @@ ENTRIES = 20_000  # names that are looked at below a folder
 DEPTH = 8  # folders below it
 _USUAL = ("model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model")  # of one model in several formats
 _ANYTHING = (".npz", ".npy", ".jl", ".joblib", "saved_model.pb", "params_shapes.json")  # of WEAK ranks, or the folder's own
+# what numbers the parts of one model in files' names: verl's model_world_size_8_rank_0.pt, FSDP's local pytorch_model_fsdp_0_rank0.bin,
+# layer_01-model_00-model_states.pt of DeepSpeed's pipelines
+_OF_RANK = re.compile(r"(?i)(?:^|[._-])(?:rank|tp|pp|mp|stage|layer|shard|part|split|world_size)[._-]?[0-9]+(?![0-9])")
+RANKS = "join them with the library that wrote them, and save the whole model; a file that is named is read as it stands"
 _TEXT = (".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".log", ".csv", ".tsv", ".jsonl", ".sh", ".html",
     ".jpg", ".png", ".model", ".vocab", ".gitattributes", ".gitignore", ".lock", ".npy", ".jl", ".joblib", ".pb")  # fmt: skip
 
@@ -79,6 +83,10 @@ def choose(folder: str) -> tuple[Container, str]:
     if not found:
         raise _nothing(folder, names)
     best = _without_variants([f for f in found if f.rank == found[0].rank])
+    if len(best) > 1 and all(_OF_RANK.search(os.path.basename(b.path)) for b in best):
+        there = _some([b.path for b in best], folder)
+        what = f"holds files of ranks or stages, each with a part of one model, which are not joined here: {there}"
+        raise UnsupportedError(what, path=folder, hint=RANKS)
     if len(best) > 1:
         raise UsageError(f"holds {len(best)} checkpoints: {_some([b.path for b in best], folder)}", path=folder, hint="name one of them")
     _, target, container = best[0]

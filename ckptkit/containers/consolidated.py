@@ -83,6 +83,7 @@ def open(path: str) -> Checkpoint:
         path, NAME, whole if dealt else dict(ranks[0]), files=[f.path for f in files], findings=_ranks.findings_of(files),
         checks=lambda: _ranks.checks_of(files, labels),
     )  # fmt: skip
+    made.findings += _ranks.linked(folder or ".", labels)
     if dealt:
         made.ranks = labels
         made.audit = lambda: [_ranks.of_a_step(os.path.basename(path))]

@@ -15,7 +15,9 @@ from ..support.files import CHUNK, LINE, Checksum, between, in_line
 from ..tensors import DTYPES
 from .buffers import Buffer
 from .casts import cast_bytes
-from .jobs import APART, Batch, Job, Made, Raw, quantizer_of
+from .copies import APART, Copies
+from .copying import Written, fetch, sums_of, written
+from .jobs import Batch, Job, Made, Raw, quantizer_of
 from .loop_nest import Mover
 from .sources import Flat, Unpacker
 from .spans import spans_of
@@ -24,7 +26,6 @@ BLOCK = 4096  # bytes that file systems share
 EARLY = 16 << 20  # bytes written before the kernel is told to begin with them
 
 Wanted = tuple[str, int, int, int]  # (path, offset, bytes, where in memory)
-Written = tuple[int, int, int, int, str]  # (file, offset, length, checksum, name)
 
 
 class Stopped(Exception):
@@ -81,14 +82,16 @@ class Worker:
         before = len(self.written)
         if self._s.ahead:
             self._files.expect([spans_of(job, self._s.sources, self._s.dtypes)], self._s.ahead)
-        if isinstance(job, Batch):
+        if isinstance(job, Copies):
+            self._copy(job)
+        elif isinstance(job, Batch):
             self._batch(job)
         elif isinstance(job, Raw):
             self._stream(job)
         else:
             self._make(job)
         if self._s.note is not None:
-            names = [x.name for x in job.items] if isinstance(job, Batch) else [job.name]
+            names = job.names if isinstance(job, Copies) else [x.name for x in job.items] if isinstance(job, Batch) else [job.name]
             crcs = {n: self.crcs[n] for n in names} if self._s.by_slot else {}
             lost = {n: self.lost[n] for n in names if n in self.lost}
             self._s.note(job.file, job.offset, job.length, self.written[before:], crcs, lost)
@@ -278,6 +281,19 @@ class Worker:
         if lost:
             self.lost[x.name] = self.lost.get(x.name, 0) + lost
         return out
+
+    def _copy(self, job: Copies) -> None:
+        """Small neighbours of one source: one read, one write."""
+        there = self._files.memory(self._s.paths[job.file], job.offset, job.length)
+        memory = (in_line(self._gather.get(CHUNK + LINE), job.offset) if there is None else there)[: job.length]
+        self._read += fetch(job, self._files, self._out, memory)
+        step = self._s.checksum
+        if step is not None:
+            sums = sums_of(job, memory, step) if self._s.by_slot else []
+            self.crcs.update(zip(job.names, sums, strict=False))
+            if self._s.keep:
+                self.written += written(job, memory, step, sums)
+        self._put(job.file, job.offset, memory, there)
 
     def _batch(self, job: Batch) -> None:
         """Small neighbours into one buffer, and that into the file."""

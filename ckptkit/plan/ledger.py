@@ -15,6 +15,7 @@ from ..graph.examine import Subject
 from ..support.columns import compiled, weave
 from ..tensors import TensorSpec
 from .arrange import Stories, Weights
+from .columns import specs_of
 from .target import Request
 from .values import Plan
 
@@ -52,15 +53,16 @@ class Told(Mapping[str, dict[str, object]]):
         """Its items as JSON, `many` of them to a line, as they would be encoded one by one. What is usual is put together of a form for
         each dtype and shape: an entry that nobody looks at is not made."""
         encode, quoted = json.JSONEncoder(ensure_ascii=False).encode, json.encoder.encode_basestring
-        names, specs = list(self), self._specs
+        specs, stories, before = self._specs, self._stories, self._usual[0]
         tails = {spec: f"{self._usual[1]}, {encode({'dtype': spec[0], 'shape': spec[1]})[1:]}" for spec in set(specs.values())}
+        usual = many > 1 and compiled() is not None and specs.keys() == stories.keys() and set(map(type, stories.values())) == {type(None)}
+        names = list(specs) if usual else list(self)
         texts = list(map(quoted, names))
-        before = self._usual[0]
-        if many > 1 and compiled() is not None and names == list(specs) and set(map(type, self._stories.values())) == {type(None)}:
+        if usual:
             with suppress(UnicodeEncodeError):  # half a surrogate pair in a name
                 return _woven(texts, f": {before}".encode(), list(map(tails.__getitem__, specs.values())), many)
         items = []
-        for name, text, spec, story in zip(names, texts, map(specs.get, names), map(self._stories.__getitem__, names), strict=True):
+        for name, text, spec, story in zip(names, texts, map(specs.get, names), map(stories.__getitem__, names), strict=True):
             if story is None and spec is not None:
                 items.append(f"{text}: {before}{text}{tails[spec]}")
             else:
@@ -127,6 +129,7 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
     ck = subject.checkpoint
     parts = {t.name: t for w in subject.packings.weights.values() for t in w.parts.values()}  # of packed weights, beside these
     r = subject.graph.recognition
+    held = ck.tensors | parts if parts else ck.tensors
     return {
         "ledger_version": 1,
         "ckptkit": __version__,
@@ -135,12 +138,12 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
             "container": ck.container,
             "architecture": r.architecture.name if r else None,
             "dialect": r.dialect.name if r else None,
-            "tensors": Told({n: t.spec for n, t in (ck.tensors | parts).items()}, weights.went, lambda n: {"to": [n]}),
+            "tensors": Told(dict(zip(held, [t[1] for t in held.values()], strict=True)), weights.went, lambda n: {"to": [n]}),
         },
         "target": {
             "container": request.container.NAME,
             "dialect": request.dialect.name if request.dialect else (r.dialect.name if r else None),
-            "tensors": Told({n: s for n, s, _ in weights.targets}, weights.came, lambda n: {"from": [n], "how": "copied"}),
+            "tensors": Told(specs_of(weights.targets), weights.came, lambda n: {"from": [n], "how": "copied"}),
         },
         "findings": [f._asdict() for f in [*weights.findings, *findings]],
     }

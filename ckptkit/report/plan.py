@@ -10,6 +10,7 @@ from itertools import repeat
 from .. import store
 from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
+from ..plan.columns import Sources, Tasks
 from ..plan.ledger import unusual
 from ..plan.values import ADJUSTING, Task, is_copy, to_json
 from ..support.progress import human_bytes
@@ -40,8 +41,12 @@ def kind_of(task: Task, dtypes: list[str]) -> str:
 
 def totals(done: Conversion) -> dict[str, tuple[int, int]]:
     """Kind -> (tensors, bytes). Tasks that are alike but for their place are looked at once: there may be 90,000."""
-    dtypes = [s.dtype for s in done.plan.sources]
+    plan = done.plan
     told = {name: how for name, said in unusual(_entries(done, "target")).items() if (how := _made(said))}
+    tasks, sources = plan.tasks, plan.sources
+    if isinstance(tasks, Tasks) and isinstance(sources, Sources) and not told and sources.dtypes == [spec[0] for spec in tasks.specs]:
+        return {"copied": (len(tasks), sum(tasks.lengths))}
+    dtypes = [s.dtype for s in plan.sources]
     kinds = [told.get(t[0], "") for t in done.plan.tasks] if told else repeat("")
     firsts = [t[4][0] if len(t[4]) == 1 else None for t in done.plan.tasks]
     known = [None if p is None else (p[1], p[4], dtypes[p[0]] if p[0] >= 0 else "") for p in firsts]

@@ -5,8 +5,10 @@ A PyTorch file, or a TensorFlow bundle, of 90,000 tensors has as many checksums;
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from operator import itemgetter
+from itertools import islice
+from operator import add, itemgetter
 
 from .._typing import NamedTuple
 from ..support.files import checksum
@@ -34,21 +36,28 @@ class Sums(NamedTuple):
 def together(checks: Sequence[Check], piece: int) -> tuple[list[Sums], list[Check]]:
     """Those of one short run each, by reads of at most `piece` bytes; and the others."""
     most = min(SHORT, piece)
-    short = [c for c in checks if len(c[2]) == 1 and 0 < c[2][0][2] <= most]
-    if not short:
-        return [], list(checks)
-    others = [c for c in checks if len(c[2]) != 1 or not 0 < c[2][0][2] <= most] if len(short) < len(checks) else []
+    extents = [c[2] for c in checks]
+    if set(map(len, extents)) == {1} and all(0 < e[0][2] <= most for e in extents):
+        short, others = list(checks), []
+    else:
+        short = [c for c in checks if len(c[2]) == 1 and 0 < c[2][0][2] <= most]
+        others = [c for c in checks if len(c[2]) != 1 or not 0 < c[2][0][2] <= most]
     short.sort(key=itemgetter(2))
-    out: list[Sums] = []
-    first, (path, start, _), kind, stop = 0, short[0][2][0], short[0][1], 0
-    for i, (_, sort, ((where, at, length),), _) in enumerate(short):
-        end = at + length
-        if where != path or sort != kind or (at - stop > APART and i > first) or end - start > piece:
-            out.append(Sums(path, start, stop, kind, short[first:i]))
-            first, path, start, kind, stop = i, where, at, sort, end
-        elif end > stop:
-            stop = end
-    out.append(Sums(path, start, stop, kind, short[first:]))
+    paths, starts, lengths = zip(*[c[2][0] for c in short], strict=True) if short else ((), (), ())
+    kinds = [c[1] for c in short]
+    both = zip(map(add, starts, lengths), islice(starts, 1, None))  # noqa: B905
+    apart = [i for i, (stop, start) in enumerate(both, 1) if start - stop > APART]
+    if len(set(kinds)) > 1 or len(set(paths)) > 1:
+        rest = zip(kinds, kinds[1:], paths, paths[1:])  # noqa: B905
+        apart = sorted({*apart, *(i for i, (k, m, p, q) in enumerate(rest, 1) if k != m or p != q)})
+    room = piece - max(lengths, default=0)
+    out, i = [], 0
+    for last in [*apart, len(short)] if short else []:
+        while i < last:
+            j = max(i + 1, bisect_left(starts, starts[i] + room + 1, i, last))
+            stop = max(map(add, starts[i:j], lengths[i:j]))
+            out.append(Sums(paths[i], starts[i], stop, kinds[i], short[i:j]))
+            i = j
     return out, others
 
 
