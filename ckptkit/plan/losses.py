@@ -61,7 +61,8 @@ def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterato
         if gone:
             what = f"{dialect.title} loads none of it without the parts of kind {kind} in all layers" if dialect is not None else ""
             where = f"layer {gone[0]} has" if len(gone) == 1 else f"layers {gone[0]} to {gone[-1]} have"
-            yield Finding("error", "missing", kind, f"{what}; {where} none", "the files that its authors published have them: convert those")
+            hint = "the files that its authors published have them: convert those"
+            yield Finding("error", "missing", kind, f"{what}; {where} none", hint)
     packings = subject.graph.packings
     if packings and (dialect is not None or casts):
         names = sorted((p.numbers for p in packings), key=natural)
