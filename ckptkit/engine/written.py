@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..support.files import CHUNK
 from .jobs import APART
-from .worker import Written
+from .settings import Written
 
 
 def check_groups(written: list[Written]) -> list[list[Written]]:

@@ -424,3 +424,17 @@ def finish_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | 
     from .write import make_rows
 
     return make_rows(layout, crcs)
+
+
+def behind(layout: FileLayout) -> Callable[[int, int, Sequence[int]], list[bytes]]:
+    """What follows neighbouring tensors of a file (see `write.make_behind`), for whoever has their checksums while writing them."""
+    from .write import make_behind
+
+    return make_behind(layout)
+
+
+def finish_rest(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """`finish` without that."""
+    from .write import make_rest
+
+    return make_rest(layout, crcs)
