@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from operator import add
 
-from .._typing import NamedTuple
+from .._typing import Any, NamedTuple
 from ..plan.columns import Sources, Tasks
 from ..plan.values import Plan
 from ..support.files import CHUNK
@@ -63,7 +63,8 @@ def runs_of(plan: Plan) -> Runs | None:
         return None
     if not _ascend(out):
         order = sorted(range(len(out.names)), key=list(zip(out.files, out.offsets, strict=True)).__getitem__)
-        out = Runs(*([column[i] for i in order] for column in out))
+        columns: list[list[Any]] = [[column[i] for i in order] for column in out]
+        out = Runs(*columns)
     return out if _ascend(out) else None
 
 

@@ -12,7 +12,7 @@ from ..errors import NotFoundError
 from ..store.files import Files
 from ..support.files import CHUNK, memory, preallocate, write_error
 from ..support.rows import Rows
-from .jobs import APART
+from .copies import APART
 from .replaceable import current_stamp, private
 from .staging import Stage
 

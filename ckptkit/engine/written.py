@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..support.files import CHUNK
-from .jobs import APART
+from .copies import APART
 from .settings import Written
 
 
