@@ -83,7 +83,7 @@ def test_the_flow_reaches_every_block_and_head_in_each_form() -> None:
     assert ("encoder.layers.1", "encoder.layers.2", ("batch", "length", 32)) in found.edges
     assert ("pooler", "nsp", ("batch", 32)) in found.edges and ("token_type_ids", "embeddings", ("batch", "length")) in found.edges
     text, mermaid, dot = (show("flow", found, f) for f in ("text", "mermaid", "dot"))
-    assert "encoder.layers.2 <- encoder.layers.1 batch x length x 32; visible batch x 1 x 1 x length" in text
+    assert "encoder.layers.2 <- encoder.layers.1 batch x length x 32; mask batch x 1 x 1 x length" in text
     assert mermaid.startswith("flowchart TD\n") and mermaid.count("-->") == len(found.edges) and dot.count("->") == len(found.edges)
 
 
