@@ -28,6 +28,7 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, UnknownNameError, one_of, printable
 from ..findings import Finding
 from ..limits import using
+from ..support.columns import sorts
 from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread, row_major_strides
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Checkpoint:
     @property
     def specs(self) -> Collection[TensorSpec]:
         """The dtypes and shapes of the tensors, far fewer than these: each object once."""
-        return dict(zip(map(id, specs := [t[1] for t in self.tensors.values()]), specs, strict=True)).values()
+        return [t[1] for t in sorts(self.tensors, 1)[1]]
 
     def blob(self, path: str) -> store.Blob:
         """One of the checkpoint's files, open (kept until close; only ever read with pread)."""

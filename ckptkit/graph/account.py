@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from operator import itemgetter
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..configuration.quantization import KEYS
 from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
 from ..errors import UndecidedError, printable
+from ..support.columns import sorts
 from ..support.name_text import collapse, natural
 from ..support.opaque import Opaque
 from ..tensors import DTYPES
@@ -156,7 +156,8 @@ def _many(subject: Subject) -> dict[str, int] | None:
     """How many tensors are in each place, by roles alone; None where a tensor must be looked at to know its place or whether it is read."""
     roles, tensors = subject.graph.roles, subject.checkpoint.tensors
     out: dict[str, int] = {}
-    for kind, n in Counter(map(itemgetter(0), roles.values())).items():
+    _, kinds, counts = sorts(roles, 0)
+    for (kind, _), n in zip(kinds, counts, strict=True):
         out[_OF_ROLE.get(kind, kind)] = out.get(_OF_ROLE.get(kind, kind), 0) + n
     types = {spec.dtype for spec in subject.checkpoint.specs}
     if "optimizer" in out or roles.keys() != tensors.keys() or any(DTYPES[t].bits % 8 for t in types):
