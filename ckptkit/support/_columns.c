@@ -24,6 +24,19 @@ static int put(PyObject *list, PyObject *item)
 
 static int put_number(PyObject *list, uint64_t n) { return put(list, PyLong_FromUnsignedLongLong(n)); }
 
+/* the same for numbers of which few are different: an object that stands for one may serve for the next of it. `met` has as many places as
+ * the last byte has values, all -1 at first: where in the list a number of that byte stands */
+static int put_again(PyObject *list, uint64_t n, Py_ssize_t *met)
+{
+    Py_ssize_t at = met[n & 255];
+    if (at >= 0) {
+        PyObject *known = PyList_GET_ITEM(list, at);
+        if (PyLong_AsUnsignedLongLong(known) == n) return PyList_Append(list, known);
+    }
+    met[n & 255] = PyList_GET_SIZE(list);
+    return put_number(list, n);
+}
+
 /* ---- pickles ------------------------------------------------------------------------------------------------------------------ */
 
 /* BININT1, BININT2 or a BININT that is not negative; NULL for anything else */
@@ -81,6 +94,8 @@ static PyObject *py_tensors(PyObject *self, PyObject *args)
     Bytes base = data.buf, end = base + data.len, p = base + (at < 0 || at > data.len ? data.len : at), done = p;
     if (most < 0 || most > 1 << 16) most = 1 << 16;
     uint8_t *short_ = PyMem_Malloc(5 * (size_t)most + 1);
+    Py_ssize_t met[256];
+    for (int i = 0; i < 256; i++) met[i] = -1;
     if (short_ == NULL) { PyErr_NoMemory(); goto end; }
     for (int i = 0; i < 7; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
     uint32_t last = 0;
@@ -131,7 +146,7 @@ static PyObject *py_tensors(PyObject *self, PyObject *args)
         if (!rising) break;
         last = before;
         if (put(lists[0], PyUnicode_DecodeASCII((const char *)text, name, NULL)) < 0 ||
-            put(lists[1], PyUnicode_DecodeASCII((const char *)digits, key, NULL)) < 0 || put_number(lists[2], elements) < 0 ||
+            put(lists[1], PyUnicode_DecodeASCII((const char *)digits, key, NULL)) < 0 || put_again(lists[2], elements, met) < 0 ||
             put_number(lists[3], first) < 0 || PyList_Append(lists[4], size) < 0 || PyList_Append(lists[5], stride) < 0)
             goto end;
         for (int i = 0; i < 8; i++) if (put_number(lists[6], places[i]) < 0) goto end;

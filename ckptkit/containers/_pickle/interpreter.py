@@ -114,12 +114,11 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
 
     What all of them must have is looked at column by column, and they are made so.
     """
-    from ...support.columns import compiled
+    from ...support.columns import compiled, tuples
 
     native = compiled()
     columns = _by_pattern() if native is None else partial(_by_loop, native.tensors, {})
     rebuild, hooks = find("torch._utils", "_rebuild_tensor_v2", {}), find("collections", "OrderedDict", {})
-    storage, tensor = partial(tuple.__new__, Storage), partial(tuple.__new__, Tensor)
 
     def items(data: bytes, i: int) -> tuple[list[object], int] | None:
         if len(memo) > LIMITS.pickle_memo:  # which is looked at between opcodes, of which these would be too few
@@ -136,8 +135,9 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
         ):
             return None
         named = {b: memo[b] for b in {*type_, *place}}.__getitem__
-        where = list(map(storage, zip(repeat("storage"), map(named, type_), keys, map(named, place), numels, repeat(None))))
-        made = list(map(tensor, zip(where, offsets, sizes, strides, repeat(None), repeat(None))))
+        types, places = ((named(of[0]),) if len(set(of)) == 1 else list(map(named, of)) for of in (type_, place))
+        where = tuples(Storage, [("storage",), types, keys, places, numels, (None,)], len(names))
+        made = tuples(Tensor, [where, offsets, sizes, strides, (None,), (None,)], len(names))
         storages.extend(where)
         for first, column in ((0, names), (1, keys), (7, made)):
             memo.update(zip(puts[first::8], column, strict=True))
@@ -184,8 +184,8 @@ def _by_pattern() -> Callable[[bytes, int], tuple[Any, ...] | None]:
         names, keys = (b"\n".join(column).decode().split("\n") for column in (name, key))
         number = {b: int.from_bytes(b[1:], "little") for b in {*numel, *offset}}.__getitem__
         return (
-            names, keys, *map(b"".join, (get, kind, type_, place, od)), map(number, numel), map(number, offset),
-            map(dims.__getitem__, size), map(dims.__getitem__, stride), puts, end,
+            names, keys, *map(b"".join, (get, kind, type_, place, od)), list(map(number, numel)), list(map(number, offset)),
+            list(map(dims.__getitem__, size)), list(map(dims.__getitem__, stride)), puts, end,
         )  # fmt: skip
 
     return columns

@@ -27,7 +27,6 @@ from .._shard_names import BESIDE, is_index
 if TYPE_CHECKING:
     from ...support.rows import Rows
     from .._pickle import interpreter
-    from .._pickle.globals import Storage
     from .._wire import zip_archive
     from .._wire.zip_archive import Entry
     from . import legacy, purpose, state_dict
@@ -310,22 +309,8 @@ def _read_archive(blob: store.Blob, archive: Archive, known: Container[str]) -> 
         found.append(
             Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them")
         )
-    records = root + "data/"
-
-    def locate(s: Storage, declared: int) -> tuple[int, int, str]:
-        key = s.key if type(s.key) is str else state_dict.storage_key(s.key)
-        e = entries.get(records + key)
-        if e is None or s.view is not None:
-            raise CorruptError(
-                f"the storage {state_dict.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path
-            )
-        if declared > e.size:
-            raise CorruptError(
-                f"storage {state_dict.shown(key)} is said to have {state_dict.shown(declared)} bytes; its record has {e.size:,}", path=path
-            )
-        return e.start, declared, key
-
-    found += state_dict.lengths(got.storages, entries, records, _AGAIN)
+    locate = state_dict.Records(entries, root + "data/", path)
+    found += state_dict.lengths(got.storages, locate, _AGAIN)
     return Held(got.value, locate, len(got.storages), archive.checks, found, opaque, raw, root.rstrip("/"))
 
 
