@@ -84,12 +84,13 @@ static Bytes dims(Bytes p, Bytes end, PyObject *known, PyObject **out)
 #define STORE(k) do { WANT('r'); places[k] = u32of(p); p += 4; } while (0)
 
 /* tensors(data, at, most, dims): the items of a dict from `at` on that are each a name and a tensor rebuilt as torch.save does it.
- * (names, keys, gets, kinds, types, devices, hooks, elements, offsets, sizes, strides, memo numbers (8 each, ascending), end) */
+ * (names, keys, gets, kinds, types, devices, hooks, elements, offsets, sizes, strides, the memo numbers of the names, of the keys, of the
+ * tensors, the first and the last of all, which ascend, end) */
 static PyObject *py_tensors(PyObject *self, PyObject *args)
 {
     Py_buffer data;
     Py_ssize_t at, most;
-    PyObject *known, *out = NULL, *lists[7] = {NULL}, *columns[5] = {NULL};
+    PyObject *known, *out = NULL, *lists[9] = {NULL}, *columns[5] = {NULL};
     if (!PyArg_ParseTuple(args, "y*nnO!", &data, &at, &most, &PyDict_Type, &known)) return NULL;
     Bytes base = data.buf, end = base + data.len, p = base + (at < 0 || at > data.len ? data.len : at), done = p;
     if (most < 0 || most > 1 << 16) most = 1 << 16;
@@ -97,8 +98,8 @@ static PyObject *py_tensors(PyObject *self, PyObject *args)
     Py_ssize_t met[256];
     for (int i = 0; i < 256; i++) met[i] = -1;
     if (short_ == NULL) { PyErr_NoMemory(); goto end; }
-    for (int i = 0; i < 7; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
-    uint32_t last = 0;
+    for (int i = 0; i < 9; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
+    uint32_t last = 0, lowest = 0;
     Py_ssize_t n = 0;
     for (; n < most; n++) {
         uint32_t places[8], elements, first;
@@ -144,23 +145,24 @@ static PyObject *py_tensors(PyObject *self, PyObject *args)
         int rising = 1;
         for (int i = 0; i < 8; i++) { rising &= places[i] > before || (!i && !n); before = places[i]; }
         if (!rising) break;
+        if (!n) lowest = places[0];
         last = before;
         if (put(lists[0], PyUnicode_DecodeASCII((const char *)text, name, NULL)) < 0 ||
             put(lists[1], PyUnicode_DecodeASCII((const char *)digits, key, NULL)) < 0 || put_again(lists[2], elements, met) < 0 ||
             put_number(lists[3], first) < 0 || PyList_Append(lists[4], size) < 0 || PyList_Append(lists[5], stride) < 0)
             goto end;
-        for (int i = 0; i < 8; i++) if (put_number(lists[6], places[i]) < 0) goto end;
+        if (put_number(lists[6], places[0]) < 0 || put_number(lists[7], places[1]) < 0 || put_number(lists[8], places[7]) < 0) goto end;
         done = p;
     }
 stop:
     if (PyErr_Occurred()) goto end;
     for (int i = 0; i < 5; i++)
         if ((columns[i] = PyBytes_FromStringAndSize((const char *)short_ + i * most, n)) == NULL) goto end;
-    out = Py_BuildValue("(OOOOOOOOOOOOn)", lists[0], lists[1], columns[0], columns[1], columns[2], columns[3], columns[4], lists[2],
-                        lists[3], lists[4], lists[5], lists[6], (Py_ssize_t)(done - base));
+    out = Py_BuildValue("(OOOOOOOOOOOOOOIIn)", lists[0], lists[1], columns[0], columns[1], columns[2], columns[3], columns[4], lists[2],
+                        lists[3], lists[4], lists[5], lists[6], lists[7], lists[8], lowest, last, (Py_ssize_t)(done - base));
 end:
     PyMem_Free(short_);
-    for (int i = 0; i < 7; i++) Py_XDECREF(lists[i]);
+    for (int i = 0; i < 9; i++) Py_XDECREF(lists[i]);
     for (int i = 0; i < 5; i++) Py_XDECREF(columns[i]);
     PyBuffer_Release(&data);
     return out;
@@ -288,6 +290,31 @@ static PyObject *py_entry(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*nnO!", &data, &start, &end, &PyDict_Type, &heads)) return NULL;
     if (start < 0 || end > data.len || start > end) PyErr_SetString(PyExc_ValueError, "the value lies outside");
     else out = bundle_entry((Bytes)data.buf + start, (Bytes)data.buf + end, heads);
+    PyBuffer_Release(&data);
+    return out;
+}
+
+/* says(data, found, first, heads): the same of the values of entries (key, start, end) from `first` on, up to one that says anything else */
+static PyObject *py_says(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t first;
+    PyObject *found, *heads, *out;
+    if (!PyArg_ParseTuple(args, "y*O!nO!", &data, &PyList_Type, &found, &first, &PyDict_Type, &heads)) return NULL;
+    out = PyList_New(0);
+    for (Py_ssize_t i = first < 0 ? 0 : first; out != NULL && i < PyList_GET_SIZE(found); i++) {
+        PyObject *row = PyList_GET_ITEM(found, i), *said = NULL;
+        Py_ssize_t start = -1, end = -1;
+        if (PyTuple_Check(row) && PyTuple_GET_SIZE(row) == 3) {
+            start = PyLong_AsSsize_t(PyTuple_GET_ITEM(row, 1));
+            end = PyLong_AsSsize_t(PyTuple_GET_ITEM(row, 2));
+        }
+        if (start < 0 || end > data.len || start > end) {
+            if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the value lies outside");
+        } else said = bundle_entry((Bytes)data.buf + start, (Bytes)data.buf + end, heads);
+        if (said == Py_None) { Py_DECREF(said); break; }
+        if (put(out, said) < 0) Py_CLEAR(out);
+    }
     PyBuffer_Release(&data);
     return out;
 }
@@ -1113,7 +1140,7 @@ static PyObject *py_directory(PyObject *self, PyObject *args)
 
 static PyMethodDef METHODS[] = {
     {"tensors", py_tensors, METH_VARARGS, NULL}, {"central", py_central, METH_VARARGS, NULL}, {"locals", py_locals, METH_VARARGS, NULL},
-    {"entry", py_entry, METH_VARARGS, NULL}, {"block", py_block, METH_VARARGS, NULL},
+    {"entry", py_entry, METH_VARARGS, NULL}, {"says", py_says, METH_VARARGS, NULL}, {"block", py_block, METH_VARARGS, NULL},
     {"entries", py_entries, METH_VARARGS, NULL}, {"weave", py_weave, METH_VARARGS, NULL},
     {"build", py_build, METH_VARARGS, NULL},
     {"place", py_place, METH_VARARGS, NULL}, {"tails", py_tails, METH_VARARGS, NULL}, {"directory", py_directory, METH_VARARGS, NULL},

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from operator import lt
 from struct import Struct, error, unpack
 
@@ -120,18 +120,22 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
     columns = _by_pattern() if native is None else partial(_by_loop, native.tensors, {})
     rebuild, hooks = find("torch._utils", "_rebuild_tensor_v2", {}), find("collections", "OrderedDict", {})
 
+    seen, top = 0, -1  # how many of the memo were looked at, and the largest of their numbers
+
     def items(data: bytes, i: int) -> tuple[list[object], int] | None:
         if len(memo) > LIMITS.pickle_memo:  # which is looked at between opcodes, of which these would be too few
             return None
         found = columns(data, i)
         if found is None:
             return None
-        names, keys, get, kind, type_, place, od, numels, offsets, sizes, strides, puts, end = found
+        nonlocal seen, top
+        names, keys, get, kind, type_, place, od, numels, offsets, sizes, strides, of_names, of_keys, of_tensors, lowest, last, end = found
+        top, seen = max(top, max(islice(reversed(memo), len(memo) - seen), default=-1)), len(memo)
         if (
             any(memo[g] is not rebuild for g in set(get))
             or any(memo[k] != "storage" for k in set(kind))
             or any(memo[o] is not hooks for o in set(od))
-            or not memo.keys().isdisjoint(puts)
+            or lowest <= top
         ):
             return None
         named = {b: memo[b] for b in {*type_, *place}}.__getitem__
@@ -139,8 +143,9 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
         where = tuples(Storage, [("storage",), types, keys, places, numels, (None,)], len(names))
         made = tuples(Tensor, [where, offsets, sizes, strides, (None,), (None,)], len(names))
         storages.extend(where)
-        for first, column in ((0, names), (1, keys), (7, made)):
-            memo.update(zip(puts[first::8], column, strict=True))
+        for numbers, column in ((of_names, names), (of_keys, keys), (of_tensors, made)):
+            memo.update(zip(numbers, column, strict=True))
+        seen, top = len(memo), last
         out: list[object] = [None] * (2 * len(names))
         out[::2], out[1::2] = names, made
         return out, end
@@ -185,7 +190,8 @@ def _by_pattern() -> Callable[[bytes, int], tuple[Any, ...] | None]:
         number = {b: int.from_bytes(b[1:], "little") for b in {*numel, *offset}}.__getitem__
         return (
             names, keys, *map(b"".join, (get, kind, type_, place, od)), list(map(number, numel)), list(map(number, offset)),
-            list(map(dims.__getitem__, size)), list(map(dims.__getitem__, stride)), puts, end,
+            list(map(dims.__getitem__, size)), list(map(dims.__getitem__, stride)), list(puts[::8]), list(puts[1::8]), list(puts[7::8]), puts[0], puts[-1],
+            end,
         )  # fmt: skip
 
     return columns

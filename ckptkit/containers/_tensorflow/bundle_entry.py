@@ -5,13 +5,13 @@ Source: tensorflow/core/protobuf/tensor_bundle.proto, core/framework/{types,vers
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ... import store
 from ..._typing import NamedTuple
 from ...errors import CheckpointError, UnsupportedError
 from ...limits import LIMITS
-from ...support.columns import compiled
+from ...support.columns import compiled, pluck
 from ...support.protobuf import BYTES, VARINT, Readable, bad, encode, encode_varint, fields, signed, varint
 from ...support.protobuf import shape as parse_shape
 from ...tensors import DTYPES, TensorSpec
@@ -162,16 +162,21 @@ def load(path: str) -> tuple[int, dict[bytes, Raw]]:
     heads: dict[bytes, Kind] = {}
     native = compiled()
     for _, held, found, said in scan_with(data, len(data), path, heads):
-        for i, (key, start, end) in enumerate(found):
-            if not shards:
-                if key:
-                    break
-                shards = header(held, start, end, path)
-                continue
-            known = said[i] if said else None
-            if said and known is None and native is not None:  # of a form that was met since, in the same block
-                known = native.entry(held, start, end, heads)
-            out[key] = _new(Raw, known) if known is not None else _entry_of(key, held, start, end, path, heads)
+        i = 0
+        if not shards and found:
+            key, start, end = found[0]
+            if key:
+                break
+            shards, i = header(held, start, end, path), 1
+        whole = bool(said) and None not in said[i:]
+        while i < len(found):
+            known = said[i:] if whole else native.says(held, found, i, heads) if said and native is not None else []  # of a form met since
+            out.update(zip(pluck(found[i : i + len(known)], 0), map(partial(_new, Raw), known), strict=True))
+            i += len(known)
+            if i < len(found):
+                key, start, end = found[i]
+                out[key] = _entry_of(key, held, start, end, path, heads)
+                i += 1
     if not shards:
         bad("has no header: the first key is not the empty one", path)
     return shards, out

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from operator import itemgetter
 from zlib import crc32
 
 from ... import store
@@ -19,6 +18,7 @@ from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.collector import paused
+from ...support.columns import sorts
 from ...support.lazy import later
 from ...tensors import Check, Extent, TensorSpec
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
@@ -260,12 +260,17 @@ def _archive(blob: store.Blob, size: int, path: str) -> Archive:
     """A zip's directory. Raises CorruptError, UnsupportedError (compressed)."""
     deflated = store.is_url(path) or b"/constants.pkl" in _tail(blob, size)  # a program's code is compressed
     entries = zip_archive.read_directory(blob, size, path, deflated=deflated)
-    pickles = [n for n in entries if n.endswith("data.pkl") and (n == "data.pkl" or n[-9] == "/")]
+    text = "\n".join(["", *entries, ""])
+    pickles, at = [], text.find("data.pkl\n")
+    while at >= 0:  # in the text of all names
+        if text[at - 1] in "\n/":
+            pickles.append(text[text.rindex("\n", 0, at) + 1 : at + len("data.pkl")])
+        at = text.find("data.pkl\n", at + 1)
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
     root = pickles[0][: -len("data.pkl")]
-    program = root + "constants.pkl" in entries or f"\n{root}code/" in "\n".join(["", *entries])
-    packed = next((n for n, e in entries.items() if e.method), None) if any(map(itemgetter(6), entries.values())) else None
+    program = root + "constants.pkl" in entries or f"\n{root}code/" in text
+    packed = next((e.name for e in sorts(entries, 6)[1] if e.method), None)
     if packed is not None and not program:
         raise UnsupportedError(f"entry {printable(packed)} is compressed; PyTorch stores its records", path=path)
     return Archive(path, entries, root, any(e.crc for e in entries.values()), program)

@@ -104,6 +104,9 @@ class _Counts:
             LIMITS.refuse("pickle_depth", "the pickle is nested deeper", self.path)
         self.below[id(value)] = 0  # a container within itself adds nothing
         n = 0
+        if type(value) is dict and set(map(type, value.values())) == {Tensor}:
+            self.below[id(value)] = len(value)
+            return len(value)
         for _, child in children(value):
             t = type(child)
             if t is Tensor:
