@@ -27,17 +27,18 @@ from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec
 from ._foreign import refuse_pointers
 from ._interface import NOTHING, OBJECT_GRAPH, Checkpoint, FileLayout, Inside, Part, Slot
-from ._pieces import joined
 from ._tensorflow import paths as tf_paths
 
 if TYPE_CHECKING:
     from ..support import crc32c
+    from . import _pieces
     from ._tensorflow import bundle_entry, bundle_write, object_graph, partitions, table
     from ._tensorflow import strings as tf_strings
     from ._tensorflow.bundle_entry import Raw
 else:
     later(
         globals(),
+        _pieces="._pieces",
         bundle_entry="._tensorflow.bundle_entry",
         bundle_write="._tensorflow.bundle_write",
         crc32c="..support.crc32c",
@@ -344,7 +345,7 @@ def _joined(
         extent = files.extent(part, shown)
         pieces.append(partitions.Piece(box, extent))
     partitions.cover(pieces, spec.shape, repr(name), index)
-    return joined(name, spec, partitions.boxes_of(pieces))
+    return _pieces.joined(name, spec, partitions.boxes_of(pieces))
 
 
 def layout(

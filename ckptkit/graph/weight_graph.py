@@ -437,6 +437,8 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
 
 def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:
     """The stored names that fit a glob. UsageError for one that nothing fits: a misspelt name must not pass for one that is left out."""
+    if not globs:
+        return frozenset()
     from fnmatch import fnmatchcase
 
     out: set[str] = set()

@@ -251,11 +251,11 @@ def _would_call(named: dict[str, bool]) -> str:
 def findings(opaque: Iterable[str], where: str, calls: Container[str] = (), refused: Iterable[str] = ()) -> list[Finding]:
     """One finding for each global that is not on the allow-list: an error where it would act on the machine of whoever loads the file
     otherwise, else a warning. `refused` are names of data that torch.load refuses."""
-    from ...support.python_names import acts
-
     hint = "torch.load(weights_only=True) refuses such a file; load it with weights_only=False only if you trust who wrote it"
     out = []
     for n in opaque:
+        from ...support.python_names import acts
+
         verb = "calls" if n in calls else "names"
         if acts(n, called=n in calls):
             said = f"the pickle {verb} {printable(n, 200)}, which runs on the machine of whoever loads it; ckptkit never calls it"

@@ -8,15 +8,20 @@ from __future__ import annotations
 from functools import lru_cache, partial
 
 from ... import store
-from ..._typing import NamedTuple
+from ..._typing import TYPE_CHECKING, NamedTuple
 from ...errors import CheckpointError, UnsupportedError
 from ...limits import LIMITS
 from ...support.columns import compiled, pluck
+from ...support.lazy import later
 from ...support.protobuf import BYTES, VARINT, Readable, bad, encode, encode_varint, fields, signed, varint
 from ...support.protobuf import shape as parse_shape
 from ...tensors import DTYPES, TensorSpec
-from .partitions import add as add_slice
 from .table import scan_with
+
+if TYPE_CHECKING:
+    from . import partitions
+else:
+    later(globals(), partitions=".partitions")
 
 VERSION = 1
 _new = tuple.__new__  # a named tuple without its argument handling
@@ -112,7 +117,7 @@ def entry(v: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]
             p += n
         elif tag == 0x3A and p + n <= end:
             slices = slices or []
-            add_slice(slices, v, p, p + n, path)
+            partitions.add(slices, v, p, p + n, path)
             p += n
         else:
             p = _unknown(v, at, end, path)
