@@ -64,7 +64,7 @@ def words(numbers: Sequence[int]) -> list[bytes]:
 
 
 def _items_of(items: Mapping[Any, Any] | Sequence[Any]) -> Collection[Any]:
-    return items.values() if isinstance(items, dict) else items  # type: ignore[return-value]
+    return items.values() if isinstance(items, dict) else items
 
 
 def sorts(items: Mapping[Any, Any] | Sequence[Any], *fields: int) -> tuple[list[int], list[Any], list[int]]:
@@ -80,7 +80,9 @@ def sorts(items: Mapping[Any, Any] | Sequence[Any], *fields: int) -> tuple[list[
     if len(fields) > 1:
         keys = (tuple(map(id, of)) for of in map(itemgetter(*fields), every))
     known: dict[Any, int] = {}
-    numbers, firsts, counts = [], [], []
+    numbers: list[int] = []
+    firsts: list[Any] = []
+    counts: list[int] = []
     for key, item in zip(keys, every, strict=True):
         n = known.get(key)
         if n is None:

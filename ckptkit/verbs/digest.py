@@ -220,7 +220,8 @@ def small_digests(
     plain: list[tuple[str, int, int, Item]] = []
     for i in items:
         t = tensors[i.stored]
-        if t[3] is t[5] is None and not t[6] and len(t[2]) == 1 and i.spec is t[1] and i.stored not in apart and i.name not in graph.params:
+        as_it_stands = t.strides is None and t.read is None and not t.boxes and i.spec is t.spec and i.name not in graph.params
+        if as_it_stands and len(t.extents) == 1 and i.stored not in apart:
             path, offset, length = t[2][0]
             if length <= SMALL and length == nbytes[id(i.spec)]:
                 plain.append((path, offset, length, i))

@@ -209,7 +209,7 @@ class Maker:
             places, _, keys = map(list, zip(*map(self.locate, storages, lengths), strict=True))
         else:
             places, keys = located
-        self.keys += keys  # type: ignore[arg-type]
+        self.keys += keys
         extents = tuples(Extent, [(self.path,), places, lengths], n)
         columns = [list(names), (of_form, specs), list(zip(extents, strict=True)), (None,), (None,), (None,), ((),)]
         return tuples(StoredTensor, columns, n)
