@@ -6,7 +6,9 @@ a third of a frozen dataclass to make and nothing to import. No numpy here: `ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from math import prod
 
 from ._typing import NamedTuple
@@ -145,6 +147,15 @@ class Check(NamedTuple):
     kind: str  # crc32 | crc32c
     extents: tuple[Extent, ...]
     expected: int
+
+
+def sums_of(
+    path: str, kind: str, names: Sequence[str], starts: Sequence[int], lengths: Sequence[int], sums: Sequence[int]
+) -> Iterator[Check]:
+    """The checksums of runs of one file, by columns: there may be 90,000."""
+    new = tuple.__new__
+    extents = zip(map(partial(new, Extent), zip(repeat(path), starts, lengths)), strict=True)
+    return map(partial(new, Check), zip(names, repeat(kind), extents, sums))
 
 
 def row_major_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

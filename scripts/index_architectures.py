@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent / "ckptkit" / "arch"
 
@@ -16,12 +18,13 @@ def index() -> dict[str, str]:
 
     `_index.json` has stems: file -> what configurations call its architecture; names, classes (of libraries) -> the file; called: what
     bert4keras and bert4torch call it -> files; readers: how a configuration is read that is no plain JSON -> files; signs of names that
-    are spelled out -> files; entries: for each naming and prefix the file and the number of its core's patterns. `_variants.json`:
-    variant -> sizes. `_patterns.txt`, sorted so that a name is found without reading the others: a pattern, a tab, and for each core row
-    that may be meant the entry's number << 12 | the row's << 1 | whether it is a mark.
+    are spelled out -> files; dialects, groups, countable: words of all of them; entries: for each naming and prefix the file and the
+    number of its core's patterns. `_variants.json`: variant -> sizes. `_patterns.txt`, sorted so that a name is found without reading the
+    others: a pattern, a tab, and for each core row that may be meant the entry's number << 12 | the row's << 1 | whether it is a mark.
     """
     from importlib import import_module
 
+    from ckptkit import arch as arches
     from ckptkit.support.discovery import stems
 
     found = {stem: import_module(f"ckptkit.arch.{stem}").ARCHITECTURE for stem in stems(str(FOLDER))}
@@ -64,7 +67,7 @@ def index() -> dict[str, str]:
                     }  # several where numbers tell them apart
                     codes = [(len(entries) - 1) << 12 | n << 1 | (pattern in marks) for n in sorted(own or {0})]
                     patterns.setdefault(pattern, []).extend(codes)
-    data = {
+    data: dict[str, object] = {
         "stems": {stem: tuple(a.names) for stem, a in found.items()},
         "names": names,
         "called": {key: tuple(s) for key, s in called.items()},
@@ -75,10 +78,17 @@ def index() -> dict[str, str]:
         "readers": {kind: tuple(s) for kind, s in readers.items()},
         "signs": {sign: tuple(s) for sign, s in signs.items()},
         "entries": tuple(entries),
+        "dialects": _words(found, arches.dialect_words),
+        "groups": _words(found, arches.group_words),
+        "countable": _words(found, arches.count_words),
     }
-    variants = {name: dict(sizes) for a in found.values() for name, sizes in a.variants.items()}
+    variants: dict[str, object] = {name: dict(sizes) for a in found.values() for name, sizes in a.variants.items()}
     lines = sorted(f"{pattern}\t{' '.join(map(str, codes))}" for pattern, codes in patterns.items())
     return {"_index.json": _json(data), "_variants.json": _json(variants), "_patterns.txt": "".join(f"{line}\n" for line in lines)}
+
+
+def _words(found: dict[str, Any], of: Callable[[Any], set[str]]) -> tuple[str, ...]:
+    return tuple(sorted(set().union(*map(of, found.values()))))
 
 
 def _json(data: dict[str, object]) -> str:

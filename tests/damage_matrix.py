@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import oracles
+from authors_files import gpt_oss, mistral, mixtral_files
 from damages_done import (
     Damage,
     Form,
@@ -316,7 +317,9 @@ def _script() -> Form:
 FORMS_OF: dict[str, Callable[[], Form]] = {
     "dcp": _dcp, "hf_storage": _hf_storage, "zero1": _zero1, "zero2": lambda: _zero(2), "zero3": lambda: _zero(3),
     "zero3 frozen": _zero3_by_hand,
-    "torch_dist": _megatron_dist, "megatron": _megatron, "meta": _meta, "shards": _shards, "paddle": _paddle, "onnx": _onnx,
+    "torch_dist": _megatron_dist, "megatron": _megatron, "meta": _meta, "shards": _shards,
+    "mistral": lambda: mistral(0), "mixtral": lambda: mistral(4), "mixtral_files": mixtral_files, "gpt_oss": gpt_oss,
+    "paddle": _paddle, "onnx": _onnx,
     "torchscript": _script,
     **{f"orbax {p.name}": (lambda n=p.name: _orbax(n)) for p in sorted(ORBAX.iterdir()) if p.is_dir()},  # type: ignore[misc]
 }  # fmt: skip

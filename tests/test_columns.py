@@ -3,6 +3,7 @@ files with a byte changed."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import struct
@@ -15,11 +16,11 @@ import pytest
 from ckptkit import store
 from ckptkit.containers import by_name, safetensors
 from ckptkit.containers._pickle import interpreter
-from ckptkit.containers._tensorflow import bundle_entry, table
+from ckptkit.containers._tensorflow import bundle_entry, bundle_write, table
 from ckptkit.containers._wire import zip_archive, zip_write
 from ckptkit.containers.torch.pickle_write import Stored, dump
 from ckptkit.errors import CheckpointError
-from ckptkit.support import columns
+from ckptkit.support import columns, crc32c
 from ckptkit.tensors import TensorSpec
 
 N = columns.compiled()
@@ -29,6 +30,11 @@ KINDS = [TensorSpec(d, s) for d in ("F32", "BF16") for s in ((5, 3), (4,), ())]
 SPECS = [(f"block_{n // 20}.part_{n % 20}.weight", KINDS[n % 3 + 3 * (n % 7 == 0)]) for n in range(COUNT)]
 
 
+WRONG = (
+    [("+", 1)], [("+", 0xFFFFFFFF, 1)], [("+", -1, 1)], [("+", 1, 1 << 33)], [("L", ["a"])], [("?", ["a", "b"])], [(1, ["a", "b"])], [()],
+)  # fmt: skip
+
+
 @pytest.fixture
 def without():
     """Runs something without the compiled loops."""
@@ -36,7 +42,8 @@ def without():
     def run(what):
         names = [
             "ckptkit.support.columns", "ckptkit.containers.safetensors", "ckptkit.containers._tensorflow.table",
-            "ckptkit.containers._tensorflow.bundle_entry", "ckptkit.containers._wire.zip_write",
+            "ckptkit.containers._tensorflow.bundle_entry", "ckptkit.containers._tensorflow.bundle_write",
+            "ckptkit.containers._wire.zip_write",
         ]  # fmt: skip
         with mock.patch.multiple(names[0], compiled=lambda: None):
             patched = [mock.patch(f"{n}.compiled", lambda: None) for n in names[1:]]
@@ -111,10 +118,15 @@ def test_columns_are_woven_row_by_row(without):
     want = b"".join(b"a" + r + struct.pack("<I", n) + r + str(n).encode() + r for r, n in zip(raws, numbers, strict=True))
     assert columns.weave(held, COUNT) == want == without(lambda: columns.weave(held, COUNT))
     assert columns.weave([("d", [0, 1 << 40])], 2) == b"01099511627776"
+    held = [("+", 7, 0xFFFFFF), ("L", texts), ("+", 5, 0), ("L", raws)]
+    rows = zip(range(7, 1 << 40, 0xFFFFFF), raws, strict=False)
+    want = b"".join(struct.pack("<II", n, len(r)) + r + struct.pack("<II", 5, len(r)) + r for n, r in itertools.islice(rows, 200))
+    held = [c if c[0] == "+" else ("L", c[1][:200]) for c in held]
+    assert columns.weave(held, 200) == want == without(lambda: columns.weave(held, 200))
     assert columns.weave([], 0) == columns.weave([b"x"], 0) == b""
     with pytest.raises(UnicodeEncodeError):
         columns.weave([["\ud800"]], 1)
-    for wrong in ([b"x", ["a"]], [("I", [1])], [3], [("I", [1 << 32, 2])], [("I", [-1, 2])]):
+    for wrong in ([b"x", ["a"]], [("I", [1])], [3], [("I", [1 << 32, 2])], [("I", [-1, 2])], *WRONG):
         with pytest.raises((ValueError, OverflowError)):
             N.weave(wrong, 2)
 
@@ -231,6 +243,56 @@ def test_indexes_with_a_byte_changed_are_read_alike(tmp_path, without):
         with no_sums:
             ours = read()
             assert ours == without(read), case
+
+
+@needs
+def test_short_runs_are_copied_alike_and_never_past_an_end(without):
+    rng = random.Random(8)
+    held = rng.randbytes(5000)
+    for _ in range(60):
+        rows = [(rng.randrange(100, 4000), rng.randrange(7, 4000), rng.choice((0, 1, 30, 900))) for _ in range(50)]
+        want = bytearray(4900)
+        for to, at, n in rows:
+            want[to - 100 : to - 100 + n] = held[at - 7 : at - 7 + n]
+        ours, theirs = bytearray(4900), bytearray(4900)
+        to, at, n = map(list, zip(*rows, strict=True))
+        columns.scatter(memoryview(ours), 100, to, memoryview(held), 7, at, n)
+        without(lambda: columns.scatter(memoryview(theirs), 100, to, memoryview(held), 7, at, n))  # noqa: B023
+        assert ours == theirs == want
+    huge = 1 << 62
+    outside = (
+        (99, 7, 1), (100, 6, 1), (4999, 7, 2), (100, 5006, 2), (100, 7, 4901), (100, 7, -1), (huge, 7, 1), (100, huge, 1), (100, 7, huge),
+    )  # fmt: skip
+    for to, at, n in outside:
+        for run in (lambda what: what(), without):
+            with pytest.raises(ValueError, match="not within both"):
+                run(lambda: columns.scatter(memoryview(bytearray(4900)), 100, [to], memoryview(held), 7, [at], [n]))  # noqa: B023
+    for wrong in (([1], [], [1]), ([1, 2], [1, 2], [1])):
+        with pytest.raises(ValueError, match="for each run"):
+            N.scatter(bytearray(9), 0, wrong[0], b"abc", 0, wrong[1], wrong[2])
+
+
+@needs
+def test_entries_of_bundles_are_written_alike(without):
+    rng = random.Random(9)
+    unmasked = next(c for c in [crc32c.unmask(0)])  # a checksum that is left out, since masked it is 0
+    heads = [rng.randbytes(rng.randrange(20)) for _ in range(COUNT)]
+    ends = [rng.choice((b"", b"\x28\x0a\x35", rng.randbytes(5))) for _ in range(COUNT)]
+    offsets = [rng.choice((0, 1, 127, 128, rng.randrange(1 << 40), (1 << 64) - 1)) for _ in range(COUNT)]
+    sums = [rng.choice((0, unmasked, rng.randrange(1 << 32))) for _ in range(COUNT)]
+
+    def varint(n):
+        return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+    want = [
+        None if not end or c == unmasked else head + (b" " + varint(o) if o else b"") + end + struct.pack("<I", crc32c.mask(c))
+        for head, end, o, c in zip(heads, ends, offsets, sums, strict=True)
+    ]
+    assert None in want
+    assert bundle_write.protos(heads, ends, offsets, sums) == want == without(lambda: bundle_write.protos(heads, ends, offsets, sums))
+    for wrong in (([b"a"], [b"b"], [1], []), (["a"], [b"b"], [1], [1]), ([b"a"], [b"b"], [-1], [1]), ([b"a"], [b"b"], [1], [1 << 32])):
+        with pytest.raises((ValueError, OverflowError)):
+            N.protos(*wrong)
 
 
 @needs

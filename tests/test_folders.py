@@ -98,6 +98,19 @@ def test_a_whole_file_is_read_before_old_shards_as_transformers_does(tmp_path: P
     assert reads(tmp_path / "out", arrays(1)) and not (tmp_path / "out" / INDEX).exists()
 
 
+def test_an_index_of_the_one_file_is_no_old_one(tmp_path: Path) -> None:
+    """mlx-lm writes one beside a single file; what it names otherwise than the file is said."""
+    save_file(arrays(), tmp_path / "model.safetensors", {"format": "mlx"})
+    names = dict.fromkeys(arrays(), "model.safetensors")
+    (tmp_path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    assert said(tmp_path) == []
+    one = next(iter(names))
+    del names[one]
+    (tmp_path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {**names, "other": "model.safetensors"}}))
+    ((severity, message),) = said(tmp_path)
+    assert severity == "warning" and "names 1 tensors that model.safetensors has not, and not 1 that it has" in message
+
+
 def test_shards_and_a_whole_file_of_another_name_are_ambiguous(tmp_path: Path) -> None:
     """diffusers follows the index, others the file."""
     stem = "diffusion_pytorch_model"
@@ -370,3 +383,30 @@ def test_shards_of_another_stem_than_the_index_names_are_the_only_ones_there(tmp
     assert run("digest", tmp_path)[0] == 3
     fix(tmp_path, tmp_path / "out")
     assert reads(tmp_path / "out", arrays()) and not said(tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", [
+    ("pytorch_model_fsdp_0_rank0.bin", "pytorch_model_fsdp_0_rank1.bin"),
+    ("layer_01-model_00-model_states.pt", "layer_02-model_00-model_states.pt"),
+    ("model_world_size_2_rank_0.pt", "model_world_size_2_rank_1.pt", "optim_world_size_2_rank_0.pt"), ("mp_rank_00.pt", "mp_rank_01.pt"),
+    ("rank0.pt", "rank1.pt"),
+])  # fmt: skip
+def test_the_files_of_ranks_are_parts_of_one_model_and_no_choice(names: tuple[str, ...], tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    for n in names:
+        torch.save({"w": torch.zeros(2)}, tmp_path / n)
+    with pytest.raises(UnsupportedError, match="each with a part of one model, which are not joined here: ") as e:
+        ckptkit.validate(tmp_path)
+    assert "name one" not in str(e.value)
+    assert ckptkit.inspect(tmp_path / names[0]).parameters == 2
+
+
+@pytest.mark.parametrize(
+    "names", [("epoch=1.ckpt", "epoch=2.ckpt"), ("step_1.pt", "step_2.pt"), ("trank1.pt", "best.pt"), ("a.pt", "rank0.pt")]
+)
+def test_several_checkpoints_remain_a_choice(names: tuple[str, ...], tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    for n in names:
+        torch.save({"w": torch.zeros(2)}, tmp_path / n)
+    with pytest.raises(UsageError, match="holds 2 checkpoints"):
+        ckptkit.validate(tmp_path)

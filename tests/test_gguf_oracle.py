@@ -17,13 +17,15 @@ import ckptkit
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "fixtures" / "gguf").glob("*.json"))
 TILED = ("qwen3_5", "qwen3_5_moe")
-ROUNDED = ("gemma", "gemma2", "nemotron", "qwen3_next", *TILED)  # whose norms a GGUF file holds with one added
+ROUNDED = ("gemma", "gemma2", "gemma3", "nemotron", "qwen3_next", *TILED)  # whose norms a GGUF file holds with one added
 # what a configuration read from a file of llama.cpp's must say as the model's own does
 SAME = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "rms_norm_eps",
     "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "max_position_embeddings", "tie_word_embeddings", "sliding_window", "layer_types",
     "logit_scale", "embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling", "clip_qkv",
     "attn_logit_softcapping", "final_logit_softcapping", "num_experts_per_tok", "routed_scaling_factor", "first_k_dense_replace",
+    "per_layer_config", "num_kv_shared_layers", "attention_k_eq_v", "use_double_wide_mlp", "enable_moe_block",
+    "hidden_size_per_layer_input", "vocab_size_per_layer_input", "top_k_experts", "activation_sparsity_pattern", "laurel_rank",
 )  # fmt: skip
 ALONE = {"num_attention_heads", "num_key_value_heads", "max_position_embeddings"}  # which a model without attention does not read
 LOST = {  # what no key says, and the model's code takes otherwise where it is not said
@@ -41,6 +43,7 @@ LOST = {  # what no key says, and the model's code takes otherwise where it is n
     "mt5": {*ALONE, "intermediate_size"}, "falcon_mamba": ALONE,
     "modernbert": {"num_key_value_heads"}, "nomic_bert": {"num_key_value_heads"},
     "distilbert": {"num_key_value_heads", "intermediate_size"},
+    "gemma4_experts": {"num_experts_per_tok"},  # nor of this
     "qwen3_5_moe": {"intermediate_size"},  # which no layer of it has
     "mamba2": {*ALONE, "intermediate_size"}, "lfm2": {"intermediate_size"},
 }  # fmt: skip

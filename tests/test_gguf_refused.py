@@ -34,6 +34,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "halves apart": ("deepseek_v3", {"rope_interleave": False}, "rope_interleave"),
     "another limit of experts": ("gpt_oss", {"swiglu_limit": 5.0}, "swiglu_limit"),
     "GPT-2's scores by layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+    "scores without a cap": ("gemma2", {"attn_logit_softcapping": None}, "attn_logit_softcapping"),
+    "logits without a cap": ("gemma2", {"final_logit_softcapping": None}, "final_logit_softcapping"),
+    "keys shared otherwise": (
+        "gemma4", {"layer_types": ["sliding_attention"] * 5 + ["full_attention"]}, "num_kv_shared_layers",
+    ),
+    "positions of full layers turned as they are": ("gemma4", {"rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 1e4}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }}, "rope_type"),
     "values cut off": ("olmoe", {"clip_qkv": 0.5}, "clip_qkv"),
 }  # fmt: skip
 

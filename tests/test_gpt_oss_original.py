@@ -24,7 +24,7 @@ CONFIG = {
 }  # fmt: skip
 
 
-def original(folder: Path) -> dict[str, np.ndarray]:
+def made() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """A model of random codes and weights, and what its experts' weights are."""
     rng = np.random.default_rng(0)
 
@@ -49,6 +49,12 @@ def original(folder: Path) -> dict[str, np.ndarray]:
             codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(*scales.shape, 32)
             values = FP4[codes] * np.exp2(scales.astype("f4") - 127)[..., None]
             plain[f"{b}mlp.{name}"] = values.reshape(EXPERTS, rows, columns)
+    return out, plain
+
+
+def original(folder: Path) -> dict[str, np.ndarray]:
+    """The same written to a folder."""
+    out, plain = made()
     folder.mkdir()
     save_file(out, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(CONFIG))

@@ -91,3 +91,27 @@ def test_a_folder_that_is_named_by_a_link_is_a_folder(model: Path, tmp_path: Pat
     assert (tmp_path / "out" / "LICENSE").exists() and not [f for f in done.findings if f.rule == "links"]
     os.unlink(model / "LICENSE")
     ckptkit.convert(tmp_path / "weights.safetensors", tmp_path / "out2", to="hf", config=str(model / "config.json"))
+
+
+@pytest.mark.parametrize("case, file", [
+    ("meta_llama_tp2", "consolidated.01.pth"), ("deepspeed_llama_z3/checkpoint", "global_step1/zero_pp_rank_1_mp_rank_00_optim_states.pt"),
+    ("megatron_legacy_llama_tp2pp2/checkpoint", "iter_0000100/mp_rank_01_001"),
+])  # fmt: skip
+def test_a_ranks_file_that_leads_out_is_read_and_said(case: str, file: str, tmp_path: Path) -> None:
+    """Each is a whole file of its format, so that nothing else comes in by it; a link inside the folder is no news."""
+    run = tmp_path / "run"
+    shutil.copytree(oracles.FIXTURES / "forms" / case, run)
+
+    def said() -> list[str]:
+        return [f.message for f in ckptkit.validate(run).findings if "leads out" in f.message]
+
+    assert said() == []
+    inside = (run / file).parent / "inside"
+    (run / file).rename(inside)
+    (run / file).symlink_to(inside)
+    assert said() == []
+    inside.rename(tmp_path / "outside")
+    (run / file).unlink()
+    (run / file).symlink_to(tmp_path / "outside")
+    (found,) = said()
+    assert "rank 1" in found and str(tmp_path / "outside") in found

@@ -36,11 +36,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma": {"head_dim": 16},
     "gemma2": GEMMA,
     "gemma3_text": {**GEMMA, "sliding_window_pattern": 2},
+    "gemma4_text": {
+        **GEMMA, "global_head_dim": 32, "num_hidden_layers": 6, "num_kv_shared_layers": 3, "use_double_wide_mlp": True,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2, "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": VOCAB, "final_logit_softcapping": 30.0,
+    },
+    "gemma4_experts": {
+        **GEMMA, "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": True, "enable_moe_block": True,
+        "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32, "hidden_size_per_layer_input": 0,
+    },
     "phi3": {},
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64},
 }
 # ggml takes gelu from a table in float16, of 11 bits
-ALLOWED = {"gemma": 1e-2, "gemma2": 1e-2, "gemma3_text": 1e-2, "gpt2": 1e-2}
+ALLOWED = dict.fromkeys(("gemma", "gemma2", "gemma3_text", "gemma4_text", "gemma4_experts", "gpt2"), 1e-2)
+ADDED = ("gemma", "gemma2", "gemma3_text")  # whose norms are stored less one
 RUN = """
 import json, sys
 import xllamacpp as x
@@ -64,12 +74,12 @@ def model(family: str, folder: Path, **more: Any) -> Any:
         "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
     }  # fmt: skip
     torch.manual_seed(1)
-    config = transformers.AutoConfig.for_model(family, **{**sizes, **FAMILIES[family], **more})
+    config = transformers.AutoConfig.for_model(family.replace("_experts", "_text"), **{**sizes, **FAMILIES[family], **more})
     made = transformers.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, p in made.named_parameters():
             norm = p.dim() == 1 and not name.endswith("bias")
-            p.copy_(torch.randn_like(p) * 0.25 + (1.0 if norm and not family.startswith("gemma") else 0.0))
+            p.copy_(torch.randn_like(p) * 0.25 + (1.0 if norm and family not in ADDED else 0.0))
     made.save_pretrained(folder)
     tokenizer(folder)
     return made

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from jax_programs import SAVE, maxtext, orbax
 from safetensors.numpy import load_file
 
 import ckptkit
@@ -49,37 +50,18 @@ for key, of in names.items():
     out[key] = np.stack(each, axis=1) if isinstance(of, list) else each[0]
 np.savez(target, **out)
 """
-SAVE = """
-import os, sys
-os.environ["JAX_PLATFORMS"] = "cpu"
-import numpy as np, orbax.checkpoint as ocp
-tree = {}
-with np.load(sys.argv[1]) as f:
-    for name in f.files:
-        at = tree
-        *path, last = ("params", *name.split("-"))
-        for key in path:
-            at = at.setdefault(key, {})
-        at[last] = f[name]
-with ocp.StandardCheckpointer() as c:
-    c.save(sys.argv[2], tree)
-"""
 
 
 @pytest.mark.parametrize("layers", ["scanned", "apart"])
 def test_maxtexts_own_conversion_and_ours_are_one(layers: str, tmp_path: Path) -> None:
-    python = oracles.environment(
-        "maxtext", "--ignore-requires-python", "--no-deps", "maxtext==0.2.5", "jax==0.10.2", "jaxlib==0.10.2", "numpy==2.4.0",
-        "ml-dtypes==0.6.0", "opt-einsum==3.4.0", "scipy==1.17.0",
-    )  # fmt: skip
-    orbax = oracles.environment("orbax", "orbax-checkpoint==0.12.8", "jax==0.10.2")
+    python = maxtext()
     shutil.copytree(WHOLE, tmp_path / "llama31")  # for another Llama MaxText keeps rotary pairs as transformers does
     said = json.loads((WHOLE / "config.json").read_text())
     (tmp_path / "llama31" / "config.json").write_text(json.dumps({**said, "rope_parameters": {**LLAMA_31, "rope_theta": 10000.0}}))
     hf = load_file(WHOLE / "model.safetensors")
     np.savez(tmp_path / "hf.npz", **{"lm_head.weight": hf["model.embed_tokens.weight"], **hf})  # type: ignore[arg-type]
     oracles.run_in(python, CONVERT, tmp_path / "hf.npz", tmp_path / "tree.npz", layers)
-    oracles.run_in(orbax, SAVE, tmp_path / "tree.npz", tmp_path / "saved")
+    oracles.run_in(orbax(), SAVE, tmp_path / "tree.npz", tmp_path / "saved")
     ckptkit.convert(tmp_path / "saved", tmp_path / "back", to="hf", config=str(tmp_path / "llama31" / "config.json"))
     back = load_file(tmp_path / "back" / "model.safetensors")
     for name, a in hf.items():

@@ -107,6 +107,26 @@ def test_texts_are_split_as_before_after_there_and_back(kind: str, tmp_path: Pat
         assert (settings["bos_token"], settings["eos_token"]) == ("<s>", "</s>")
 
 
+def test_gemma_4_keeps_its_merges_and_shows_what_a_chat_is_parsed_by(tmp_path: Path) -> None:
+    made = of_characters()
+    said = json.loads(made.to_str())
+    said["normalizer"] = said["normalizer"]["normalizers"][1]  # no space before the first word
+    said["decoder"]["decoders"] = said["decoder"]["decoders"][:-1]
+    made = tokenizers.Tokenizer.from_str(json.dumps(said))
+    made.add_special_tokens(["<|channel>", "<|think|>"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    written = keys_of(str(tmp_path), made.get_vocab_size(), {"model_type": "gemma4_text"}).keys
+    assert (written[P + "model"].value, written[P + "add_space_prefix"].value) == ("gemma4", False)
+    merges = json.loads(made.to_str())["model"]["merges"]
+    assert [*written[P + "merges"].value] == [" ".join(m) for m in merges] and len(merges) > 50
+    assert written[P + "token_type"].value[-2:] == (4, 3)
+    again = tokenizers.Tokenizer.from_str(dict(files_of(written, "m.gguf").texts)["tokenizer.json"])
+    assert json.loads(again.to_str())["model"]["merges"] == merges
+    for text in TEXTS:
+        assert again.encode(text).ids == made.encode(text).ids and again.decode(made.encode(text).ids) == made.decode(made.encode(text).ids)
+    assert keys_of(str(tmp_path), made.get_vocab_size(), {"model_type": "gemma3_text"}).keys[P + "model"].value == "llama"
+
+
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_a_model_of_sentencepiece_gives_its_pieces_scores_and_types(kind: str, tmp_path: Path) -> None:
     spm = pytest.importorskip("sentencepiece")

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import copyreg
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, Any
 from ..errors import UsageError, one_of
-from ..schema import Architecture, Dialect
+from ..schema import Architecture, Dialect, count_name
 from ..support.discovery import stems
 from ..support.json_text import parse
 from ._learned_folder import is_learned
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ._learned import LearnedSchema as LearnedSchema
 
 __all__ = [
-    "architectures", "by_name", "called", "candidates", "filenames", "is_learned", "known", "learned_index", "learned_schema",
-    "load", "names", "of_class", "parts", "variants", "variants_called", "with_reader",
+    "architectures", "by_name", "called", "candidates", "countable", "dialect_names", "filenames", "groups", "is_learned", "known",
+    "learned_index", "learned_schema", "load", "names", "of_class", "parts", "variants", "variants_called", "with_reader",
 ]  # fmt: skip
 
 
@@ -202,6 +202,41 @@ def parts() -> frozenset[str]:
     """What the models are called of which one checkpoint holds several."""
     index = _index()
     return frozenset(index["parts"]) | {d.part for a in _new() for d in a.dialects.values() if d.part}
+
+
+def dialect_names() -> frozenset[str]:
+    """What the namings of all architectures are called, their aliases among them."""
+    return _words("dialects", dialect_words)
+
+
+def groups() -> frozenset[str]:
+    """What the groups of parameters of all architectures are called: heads, and "core"."""
+    return _words("groups", group_words)
+
+
+def countable() -> frozenset[str]:
+    """What the architectures' sizes and counts are called."""
+    return _words("countable", count_words)
+
+
+def _words(kind: str, of: Callable[[Architecture], Iterable[str]]) -> frozenset[str]:
+    return frozenset(_index()[kind]).union(*map(of, _new()))
+
+
+def dialect_words(a: Architecture) -> set[str]:
+    """The names and aliases of an architecture's dialects."""
+    return {n for d in a.dialects.values() for n in (d.name, d.alias) if n}
+
+
+def group_words(a: Architecture) -> set[str]:
+    """The groups of an architecture's parameters."""
+    return {p.group for p in a.params.values()}
+
+
+def count_words(a: Architecture) -> set[str]:
+    """The axes of an architecture, and what is counted in it or in its configuration."""
+    axes = {axis for p in a.params.values() for axis in p.layout.axes}
+    return axes | {count_name(p) for p in a.counted} | set(a.config_counts)
 
 
 @cache

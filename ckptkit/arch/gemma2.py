@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from ckptkit.arch._libraries.decoders import SANDWICH, WORDS, Values, attention, decoder, flags, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
-from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.gguf import Window, both, gguf
 from ckptkit.arch._libraries.gguf_keys import LARGEST
 from ckptkit.arch.gemma import less_one
 from ckptkit.arch.llama import shape
@@ -25,6 +25,13 @@ def scaled_scores(largest: int) -> Callable[[Values], Iterator[tuple[str, str]]]
             yield "query_pre_attn_scalar", f"its code of this architecture takes {takes} in a model of these sizes"
 
     return conflicts
+
+
+def capped(values: Values) -> Iterator[tuple[str, str]]:
+    """llama.cpp's Gemma 2 caps scores and logits always, by 50 and 30 where a file does not say otherwise."""
+    for word in ("attention_cap", "logit_cap"):
+        if word in values and not values[word]:
+            yield word, "its code of this architecture always has a cap"
 
 
 BOTH = ("norm", "post_norm")
@@ -67,7 +74,8 @@ ARCHITECTURE = decoder(
         MODULES,
         implied={"activation": "gelu_tanh", "tied": True},
         window=Window("types even", own=True),
-        conflicts=scaled_scores(LARGEST["gemma2"]),
+        defaults={"attention_cap": 50.0, "logit_cap": 30.0},
+        conflicts=both(scaled_scores(LARGEST["gemma2"]), capped),
         keys={
             "derived.query_pre_attn_scalar": may("query_pre_attn_scalar"),
             "attn_logit_softcapping": may("attention_cap"),

@@ -27,9 +27,21 @@ from ckptkit.arch._libraries.decoders import (
     rope,
 )
 from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, routed, runs
+from ckptkit.arch._libraries.gguf import B, Window, gguf
+from ckptkit.arch._libraries.gguf_gemma import (
+    GEMMA4_FREE,
+    GEMMA4_KEYS,
+    OWN_INPUTS,
+    by_layer,
+    gemma4_conflicts,
+    sliding,
+    still_factors,
+    wide,
+)
+from ckptkit.arch._libraries.gguf_rope import DERIVATIONS, FREQS
 from ckptkit.arch.gemma2 import BOTH
 from ckptkit.arch.gemma3n import BY_LAYER, DEFAULTS, NAMES, OWN_INPUT, PER_LAYER, has_keys
-from ckptkit.schema import Module, linear, norm, param, when
+from ckptkit.schema import Besides, Derived, Module, linear, norm, param, when
 
 BIAS = "attention_bias"
 VALUE = linear("key_groups@layer head_width@layer", "hidden", bias=BIAS)
@@ -165,6 +177,58 @@ HF = hf(
     },
 )
 
+WIDTHS = of_layers("head_dim", "head_dim", "global_head_dim")
+GROUPS = of_layers("num_key_value_heads", "kv_heads", "global_kv_heads", where="key_is_value")
+
+
+def full_width(values: Values) -> int | None:
+    """The width of a head in the layers that see all."""
+    return wide(values, WIDTHS(values))
+
+
+def factors(shape: tuple[int, ...], *said: object) -> object:
+    """[pairs], float32: what llama.cpp divides the frequencies of the layers that see all by."""
+    values = dict(zip(FACTORS.split(), said, strict=True))
+    return still_factors(shape, values.get("rope_type"), values.get("rope_part"), full_width(values))
+
+
+FACTORS = "rope_type rope_part layers layer_types head_dim per_layer_config global_head_dim"
+GGUF = gguf(
+    "gemma4",
+    MODULES,
+    names={
+        **OWN_INPUTS,
+        D + "scale": B + "layer_output_scale.weight",
+        D + "moe.router_scale": B + "ffn_gate_inp.scale",
+        D + "moe.expert_scale": B + "ffn_down_exps.scale",
+        D + "moe.norm": B + "pre_ffw_norm_2",
+        D + "moe.post_norm": B + "post_ffw_norm_2",
+        D + "moe.dense_norm": B + "post_ffw_norm_1",
+    },
+    rows={
+        B + "ffn_gate_up_exps.weight": (E + "gate.weight", E + "up.weight", "*{expert} *(moe_intermediate) hidden"),
+        B + "ffn_down_exps.weight": (E + "output.weight", "*{expert} hidden moe_intermediate"),
+    },
+    rope=None,
+    window=Window("types 6 but last", own=True),
+    keys=GEMMA4_KEYS,
+    implied={"activation": "gelu_tanh", "tied": True, "attention_bias": False},
+    defaults={"rope_theta": 1e6, "local_rope_theta": 10000.0, "rope_type": "proportional", "rope_part": 0.25, "kv_shared_layers": 0},
+    free=GEMMA4_FREE,
+    conflicts=lambda values: gemma4_conflicts(values, WIDTHS(values)),
+    besides=Besides(derived={FREQS: Derived(f"still_factors {FACTORS}", "turned", made=True)}),
+    also={
+        "final_logit_softcapping": lambda values: values.get("logit_cap") or 0.0,
+        "attention.key_length": full_width,
+        "attention.value_length": full_width,
+        "attention.head_count_kv": lambda values: by_layer(GROUPS(values)),
+        "feed_forward_length": lambda values: by_layer(ffn_widths(values)),
+        "attention.sliding_window_pattern": sliding,
+        "rope.dimension_count": full_width,
+        "rope.dimension_count_swa": lambda values: values.get("head_dim"),
+    },
+)
+
 
 def size(layers: int, hidden: int, heads: int) -> dict[str, int]:
     return {"layers": layers, "hidden": hidden, "heads": heads, "vocab": 262144}
@@ -175,13 +239,15 @@ ARCHITECTURE = decoder(
     "Gemma 4",
     MODULES,
     HF,
+    GGUF,
     names=("gemma4_text",),
     heads=("heads",),
     kinds={"keyed@layer": has_keys, "valued@layer": has_values, "by_layer": has_own},
     idle=("keyed@layer",),
+    derivations={**DERIVATIONS, "still_factors": factors},
     by_layer={
-        "head_width": of_layers("head_dim", "head_dim", "global_head_dim"),
-        "key_groups": of_layers("num_key_value_heads", "kv_heads", "global_kv_heads", where="key_is_value"),
+        "head_width": WIDTHS,
+        "key_groups": GROUPS,
         "ffn_width": ffn_widths,
     },
     traits=runs(

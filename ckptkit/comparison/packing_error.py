@@ -87,7 +87,7 @@ def steps_of(a: Subject, b: Subject, weight: PackedWeight, found: Original) -> S
         for packed, original in zip(decoded(form, fetch), _rows(a, b, weight, found), strict=True):
             stop = start + len(packed)
             unit, rounded = rule.unit(start, stop)
-            far, allowed = in_steps(rule, original, packed, np.broadcast_to(unit, packed.shape), lost + rounded)
+            far, allowed = in_steps(rule, original, packed, unit, lost + rounded)
             largest, total = max(largest, float(far.max())), total + float(far.sum(dtype=np.float64))
             beyond += int(np.count_nonzero(far > allowed))
             if form.packing == "ggml":  # whose scales are rounded too: a run beside a large value may be off by more
@@ -122,7 +122,7 @@ def _rows(a: Subject, b: Subject, weight: PackedWeight, found: Original) -> Iter
         fetch = part_fetcher({"a": (t.spec.dtype, t.extents)}, a.checkpoint.read_extent)
         for start in range(0, form.rows, step):
             stop = min(start + step, form.rows)
-            yield fetch("a", start * form.columns, stop * form.columns).astype(np.float32).reshape(stop - start, form.columns)
+            yield fetch("a", start * form.columns, stop * form.columns).astype(np.float32, copy=False).reshape(stop - start, form.columns)
         return
     placed = _loops(a, b, form, found)
     if any(a.checkpoint.tensors[stored].read is not None for stored, _, _, _ in placed):  # it has no extents to read parts of

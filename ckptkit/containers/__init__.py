@@ -26,10 +26,11 @@ from ._interface import (
     drop_explained,
 )
 from ._shard_names import LOST, is_index, is_ranked, shard_of
+from ._slots import Slots
 
 __all__ = [
-    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Ranked", "Slot", "below",
-    "by_name", "containers", "drop_explained", "each", "is_index", "known", "locate", "open_checkpoint", "unread",
+    "LOST", "OBJECT_GRAPH", "Checkpoint", "Container", "FileLayout", "Inside", "Packed", "Part", "Place", "Ranked", "Slot", "Slots",
+    "below", "by_name", "containers", "drop_explained", "each", "is_index", "known", "locate", "open_checkpoint", "unread",
 ]  # fmt: skip
 
 

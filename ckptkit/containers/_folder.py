@@ -30,6 +30,10 @@ ENTRIES = 20_000  # names that are looked at below a folder
 DEPTH = 8  # folders below it
 _USUAL = ("model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model")  # of one model in several formats
 _ANYTHING = (".npz", ".npy", ".jl", ".joblib", "saved_model.pb", "params_shapes.json")  # of WEAK ranks, or the folder's own
+# what numbers the parts of one model in files' names: verl's model_world_size_8_rank_0.pt, FSDP's local pytorch_model_fsdp_0_rank0.bin,
+# layer_01-model_00-model_states.pt of DeepSpeed's pipelines
+_OF_RANK = re.compile(r"(?i)(?:^|[._-])(?:rank|tp|pp|mp|stage|layer|shard|part|split|world_size)[._-]?[0-9]+(?![0-9])")
+RANKS = "join them with the library that wrote them, and save the whole model; a file that is named is read as it stands"
 _TEXT = (".json", ".txt", ".md", ".py", ".yaml", ".yml", ".toml", ".jinja", ".log", ".csv", ".tsv", ".jsonl", ".sh", ".html",
     ".jpg", ".png", ".model", ".vocab", ".gitattributes", ".gitignore", ".lock", ".npy", ".jl", ".joblib", ".pb")  # fmt: skip
 
@@ -79,6 +83,10 @@ def choose(folder: str) -> tuple[Container, str]:
     if not found:
         raise _nothing(folder, names)
     best = _without_variants([f for f in found if f.rank == found[0].rank])
+    if len(best) > 1 and all(_OF_RANK.search(os.path.basename(b.path)) for b in best):
+        there = _some([b.path for b in best], folder)
+        what = f"holds files of ranks or stages, each with a part of one model, which are not joined here: {there}"
+        raise UnsupportedError(what, path=folder, hint=RANKS)
     if len(best) > 1:
         raise UsageError(f"holds {len(best)} checkpoints: {_some([b.path for b in best], folder)}", path=folder, hint="name one of them")
     _, target, container = best[0]
@@ -123,6 +131,9 @@ def _beside(folder: str, opened: Checkpoint, looked_at: frozenset[str]) -> Itera
     for index in (n for n in names if is_index(n) and whole_file(n) == base):
         gone, shards = _state_of(os.path.join(folder, index), names)
         read |= {index, *shards}
+        if not gone and shards == [base]:  # as mlx-lm writes one for a single file: it says the same, if it names the same
+            yield from ((False, f) for f in _otherwise(os.path.join(folder, index), opened))
+            continue
         if gone:
             are = "is" if len(gone) == 1 else "are"
             what = f"{index} lies beside {base}, but {_few(gone)}, which it names, {are} not there: {base} is read"
@@ -141,6 +152,16 @@ def _beside(folder: str, opened: Checkpoint, looked_at: frozenset[str]) -> Itera
     if more:
         what = f"{_few(more)} {'is another checkpoint' if len(more) == 1 else 'are other checkpoints'} of the folder: not looked at"
         yield True, Finding("info", RULE, printable(more[0]), what, "name a file to have it read")
+
+
+def _otherwise(index: str, opened: Checkpoint) -> Iterator[Finding]:
+    """What an index of the one file that is read names otherwise than the file does."""
+    named, there = set(read_index(index).weight_map), {*opened.tensors, *opened.unread}
+    if named != there:
+        one = min(named ^ there)
+        what = f"{os.path.basename(index)} names {len(named - there)} tensors that {os.path.basename(opened.path)} has not, and not"
+        what += f" {len(there - named)} that it has, such as {printable(one, 200)}: the file is read, as transformers does"
+        yield Finding("warning", "shards", printable(os.path.basename(index)), what, "make the index again, or remove it")
 
 
 def others_in(folder: str, names: Sequence[str]) -> list[str]:

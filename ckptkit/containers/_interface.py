@@ -366,7 +366,7 @@ class FileLayout(NamedTuple):
 
     container: str
     files: tuple[tuple[str, int], ...]  # (name, size), in the order of commit; size -1: known at finish
-    slots: dict[str, Slot]  # tensors with bytes of their own; a tied name has none
+    slots: Mapping[str, Slot]  # tensors with bytes of their own; a tied name has none
     parts: tuple[Part, ...]  # headers, known now
     checksum: str | None = None  # what finish() must be told of every slot: crc32 | crc32c
     state: dict[str, object] = {}  # noqa: RUF012  what finish() needs besides; JSON-able

@@ -63,9 +63,24 @@ def misnamed(
         yield Finding("error", "pieces", printable(held[0]) if held else labels[path], printable(text, 1000), hint)
 
 
+def linked(folder: str, ranks: Mapping[str, str]) -> Iterator[Finding]:
+    """That what is read of a rank lies outside of the run's `folder`, whose links lead there. Such a file is read, being a whole file of
+    its format; of parts without a head of their own (zarr's chunks, OCDBT's and ONNX' data, DCP's items) a link out is refused."""
+    for path, whose in ranks.items():
+        real = store.leads_out(path, folder)
+        if real is not None:
+            yield Finding("info", "ranks", whose, printable(f"the file of {whose} is a link that leads out of the folder, to {real}", 1000))
+
+
 def untold(where: str, whose: str = "") -> Finding:
     """That nothing in the files says which rank each is of."""
     text = f"nothing in the files{whose} says which rank each is of: two that were exchanged would not be noticed"
+    return Finding("info", "ranks", printable(where, 100), text)
+
+
+def of_a_step(where: str) -> Finding:
+    """That nothing in the files says of which step each is, where they have no tensor in common."""
+    text = "nothing in the files says of which step each is, and no tensor lies in two of them: one of another step would not be noticed"
     return Finding("info", "ranks", printable(where, 100), text)
 
 

@@ -2,7 +2,8 @@
 
 Sources of the names: huggingface_hub `serialization/_base.py` (model-00001-of-00003.safetensors), transformers `save_pretrained` with a
 variant (model.fp16-00001-of-00002.safetensors, model.safetensors.index.fp16.json), diffusers, which also writes
-diffusion_pytorch_model-00001-of-00002.fp16.safetensors.
+diffusion_pytorch_model-00001-of-00002.fp16.safetensors; gpt-oss' original files (model--00001-of-00007.safetensors below
+model.safetensors.index.json).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Family(NamedTuple):
     @property
     def index_name(self) -> str:
         """What their index is called where none is there: model.safetensors.index.json."""
-        return f"{self.stem}{self.ext}.index.json"
+        return f"{self.stem.removesuffix('-')}{self.ext}.index.json"
 
     def lacking(self) -> list[str]:
         """The names of the parts that are not there, the first thousand."""
@@ -86,7 +87,7 @@ def of_index(name: str, names: Iterable[str]) -> list[Family]:
     called = {(stem, ext)} if variant is None else {(f"{stem}.{variant}", ext), (stem, f".{variant}{ext}")}
     if variant is None and "." in stem:  # an index that nobody wrote, called after its shards
         called.add((stem.rpartition(".")[0], f".{stem.rpartition('.')[2]}{ext}"))
-    return [f for f in families(names) if (f.stem, f.ext) in called]
+    return [f for f in families(names) if (f.stem.removesuffix("-"), f.ext) in called]
 
 
 def whole_file(index: str) -> str:

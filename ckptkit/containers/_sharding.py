@@ -326,7 +326,10 @@ def _shards(path: str, index: ShardIndex | None, names: Sequence[str], broken: s
         )
         return list(others), [], [Finding("error", RULE, base, printable(what, 1000), "ckptkit fix makes the index from them")]
     if missing:
-        what = f"{len(missing)} of {len(shards)} shards missing: {_some(missing)}"
+        gone = set(missing)
+        lost = [n for n, s in index.weight_map.items() if s in gone]
+        inside = f", with {len(lost):,} tensor{'s' * (len(lost) != 1)}: {_some(lost)}" if lost else ""
+        what = f"{len(missing)} of {len(shards)} shards missing: {_some(missing)}{inside}"
         raise CorruptError(printable(what, 1000), path=path, hint=_what_lies_there(base, shards, names))
     listed = set(shards)
     left = [

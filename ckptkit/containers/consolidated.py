@@ -2,7 +2,8 @@
 
 Source: meta-llama/llama llama/generation.py (each rank loads the file of its number), llama/model.py (which layers are parallel). Each is a
 PyTorch file with the same names; along which axes they are cut the naming says (`schema.split`). A single file is a PyTorch file like any
-other, and read as one.
+other, and read as one. Mixtral's first (consolidated.00.pt and on; transformers 4 models/mixtral convert_mixtral_weights_to_hf.py) are no
+pieces: each tensor lies whole in one of the files.
 """
 
 from __future__ import annotations
@@ -35,26 +36,27 @@ DEFAULT_FILE = "consolidated.00.pth"
 WRITABLE = True
 TIES = False
 SINGLE = False
-PARTS = r"consolidated\.[0-9]{2}\.pth"  # what ranks have, in a folder that is one checkpoint
+PARTS = r"consolidated\.[0-9]{2}\.pth?"  # what ranks have, in a folder that is one checkpoint
 STRINGS = False
 
-_FILE = re.compile(r"consolidated\.([0-9]{2})\.pth")
+_FILE = re.compile(r"consolidated\.([0-9]{2})\.pth?")
 
 
-def _numbers(names: Sequence[str]) -> list[int]:
-    return sorted(int(found[1]) for n in names if (found := _FILE.fullmatch(n)))
+def _files(names: Sequence[str]) -> dict[int, str]:
+    """The files of a folder by their numbers. One number twice is `.pth`'s, the usual one."""
+    return {int(found[1]): n for n in sorted(names) if (found := _FILE.fullmatch(n))}
 
 
 def sniff(head: bytes, tail: bytes, path: str) -> bool:
     """One of several such files."""
     folder = os.path.dirname(path) or "."
-    return bool(_FILE.fullmatch(os.path.basename(path))) and len(_numbers(store.listdir(folder))) > 1 and torch.sniff(head, tail, path)
+    return bool(_FILE.fullmatch(os.path.basename(path))) and len(_files(store.listdir(folder))) > 1 and torch.sniff(head, tail, path)
 
 
 def find(directory: str, names: Sequence[str]) -> list[tuple[int, str]]:
     """The first of several such files."""
-    numbers = _numbers(names)
-    return [(8, os.path.join(directory, f"consolidated.{numbers[0]:02}.pth"))] if len(numbers) > 1 else []
+    files = _files(names)
+    return [(8, os.path.join(directory, files[min(files)]))] if len(files) > 1 else []
 
 
 def prefix(path: str) -> str | None:
@@ -65,19 +67,27 @@ def prefix(path: str) -> str | None:
 def open(path: str) -> Checkpoint:
     """Read the pickles of every rank. Raises CorruptError for a rank whose file is missing between others."""
     folder = os.path.dirname(path)
-    numbers = _numbers(store.listdir(folder or "."))
-    LIMITS.check("shards", len(numbers), "the number of ranks", path)
-    gone = [n for n in range(numbers[-1] + 1) if n not in numbers]
+    numbered = _files(store.listdir(folder or "."))
+    LIMITS.check("shards", len(numbered), "the number of ranks", path)
+    gone = [n for n in range(max(numbered) + 1) if n not in numbered]
     if gone:
-        text = f"consolidated.{gone[0]:02}.pth, the file of rank {gone[0]}, is missing: every tensor lacks its piece"
+        lost = f"consolidated.{gone[0]:02}{os.path.splitext(numbered[max(numbered)])[1]}"
+        text = f"{lost}, the file of rank {gone[0]}, is missing: every tensor lacks its piece"
         raise CorruptError(text, path=folder, hint="fetch it: each rank's file has a piece of every tensor")
-    files = [rank_file.open_rank(os.path.join(folder, f"consolidated.{n:02}.pth")) for n in numbers]
+    files = [rank_file.open_rank(os.path.join(folder, numbered[n])) for n in sorted(numbered)]
     ranks = [_tensors(f) for f in files]
-    labels = {f.path: f"rank {n}" for n, f in zip(numbers, files, strict=True)}
+    labels = {f.path: f"rank {n}" for n, f in zip(sorted(numbered), files, strict=True)}
+    whole = {name: t for held in ranks for name, t in held.items()}
+    dealt = len(whole) == sum(map(len, ranks))  # no name twice: each tensor lies in one of the files
     made = Checkpoint(
-        path, NAME, dict(ranks[0]), files=[f.path for f in files], findings=_ranks.findings_of(files),
+        path, NAME, whole if dealt else dict(ranks[0]), files=[f.path for f in files], findings=_ranks.findings_of(files),
         checks=lambda: _ranks.checks_of(files, labels),
     )  # fmt: skip
+    made.findings += _ranks.linked(folder or ".", labels)
+    if dealt:
+        made.ranks = labels
+        made.audit = lambda: [_ranks.of_a_step(os.path.basename(path))]
+        return made
     made.findings += _ranks.misnamed(files, _rank_of, labels, (t for held in ranks for t in held.values()))
     made.per_rank = tuple(ranks)
     made.ranks = labels

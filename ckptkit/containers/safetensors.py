@@ -13,8 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import accumulate, repeat
+from itertools import accumulate
 from math import prod
 
 from .. import store
@@ -27,8 +26,9 @@ from ..support.columns import compiled, sorts, tuples
 from ..support.lazy import later
 from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part, Slot
+from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 from ._shard_names import is_index, is_ranked
+from ._slots import slots_of
 
 if TYPE_CHECKING:
     from . import _sharding
@@ -367,17 +367,19 @@ def layout(
     names = [filename] if len(shards) == 1 else _sharding.shard_names(filename, len(shards))
     files: list[tuple[str, int]] = []
     parts: list[Part] = []
-    slots: dict[str, Slot] = {}
+    laid: list[tuple[Sequence[str], int, list[int], list[int]]] = []
     for i, (file, held) in enumerate(zip(names, shards, strict=True)):
         held.sort(key=None if len({spec[0] for spec in nbytes}) == 1 else lambda n: (_RANK[specs[n].dtype], n))
         lengths = list(map(sizes.__getitem__, held))
         header = _header(held, specs, lengths, inside.metadata)
         parts.append(Part(i, 0, header))
         places = list(accumulate(lengths, initial=len(header)))
-        slots.update(zip(held, map(partial(tuple.__new__, Slot), zip(repeat(i), places, lengths, strict=False)), strict=True))
+        laid.append((held, i, places[:-1], lengths))
         files.append((file, places[-1]))
+    slots = slots_of(laid)
     if len(shards) > 1:
-        weight_map = {name: names[slots[name].file] for name in specs}
+        home = dict(zip(slots.names, slots.files, strict=True))
+        weight_map = {name: names[home[name]] for name in specs}
         index = _sharding.index_json(weight_map, sum(sizes.values()))
         parts.append(Part(len(files), 0, index))
         files.append((filename + ".index.json", len(index)))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+LAST_BFLOAT = 0x7F7F8000  # float32's bits from which bfloat16 has no finite value
 BLOCK = 1 << 16  # elements cast at once: source, target and scratch stay in the second-level cache
 
 
@@ -218,6 +219,31 @@ def cast(src: Array, out: Array, source: str, target: str, clip: bool) -> int:
     return lost
 
 
+def cast_bytes(data: memoryview, out: memoryview, source: str, target: str, clip: bool) -> int:
+    """As `cast`, from the bytes of elements to bytes. Where a compiled loop does all of it numpy is not imported."""
+    if _all_compiled(data, out, source, target):
+        return 0
+    import numpy as np
+
+    return cast(np.frombuffer(data, numpy_dtype(source)), np.frombuffer(out, numpy_dtype(target)), source, target, clip)
+
+
+def _all_compiled(data: memoryview, out: memoryview, source: str, target: str) -> bool:
+    """Cast by a compiled loop; whether nothing is left to do. It is not where there may be infinities or NaN to look at."""
+    native = kernels()
+    if native is None:
+        return False
+    if source == "F32" and target == "F16":
+        return not native.to_half(data, out)
+    if source == "F32" and target == "BF16":
+        largest: int = native.to_bfloat(data, out)
+        return largest < LAST_BFLOAT
+    if target == "F32" and source in ("F16", "BF16"):
+        native.widen(data, out, source == "BF16")
+        return True
+    return False
+
+
 def _compiled(x: Array, y: Array, source: str, target: str, tabled: bool) -> bool | None:
     """Cast a block by a compiled loop; whether there may be infinities or NaN in it then. None where there is no such loop for it."""
     native = kernels()
@@ -229,7 +255,7 @@ def _compiled(x: Array, y: Array, source: str, target: str, tabled: bool) -> boo
         return odd
     if source == "F32" and target == "BF16":
         top = native.to_bfloat(x, into)
-        return None if top > 0x7F800000 else bool(top >= 0x7F7F8000)  # NaN is left to ml_dtypes
+        return None if top > 0x7F800000 else bool(top >= LAST_BFLOAT)  # NaN is left to ml_dtypes
     if target == "F32" and source in ("F16", "BF16"):
         native.widen(x.view("u2"), into, source == "BF16")
         return True

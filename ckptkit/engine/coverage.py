@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import CheckpointError
+from ..plan.columns import Tasks
 from ..plan.values import Plan
 from ..schema.loops import cut
 from .loop_nest import Loops, Nest
@@ -22,6 +23,8 @@ Box = tuple[Loops, int]  # a nest's loops, and where in the target it begins
 def check_slots(plan: Plan) -> None:
     """CheckpointError, naming the tensor, where the layout's slots and the tasks are not the same places."""
     layout = plan.layout
+    if isinstance(plan.tasks, Tasks) and not layout.split and plan.tasks.fill(layout.slots):
+        return
     if not layout.split and len(plan.tasks) == len(layout.slots) and {t[0]: t[1] for t in plan.tasks} == layout.slots:
         return
     wanted = {(name, slot) for name, slot in layout.slots.items() if name not in layout.split}

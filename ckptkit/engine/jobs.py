@@ -19,12 +19,11 @@ from ..plan.values import ADJUSTING, Encode, Plan, Task
 from ..support.files import CHUNK
 from ..tensors import DTYPES, TensorSpec
 from .casts import check_cast, work_dtype
+from .copies import APART, SMALL, Copies, Runs, borders, gathered, joined
 from .coverage import check_covers
 from .loop_nest import Nest, Segment, check_nest, nest, segments
 from .sources import Flat
 
-SMALL = 256 << 10  # slots up to this many bytes are gathered with their neighbours
-APART = 16 << 10  # small slots or source runs further apart than this are not taken together
 WINDOW = 16 << 20  # bytes of a window that is turned round, unless the tensor is so large that it would be read too often
 TILE = 1 << 18  # elements of a weight that are encoded at once
 RUN = 8 << 10  # bytes: shorter runs are not worth a write each
@@ -67,7 +66,7 @@ class Batch(NamedTuple):
     items: tuple[Raw | Made, ...]
 
 
-Job = Raw | Made | Batch
+Job = Raw | Made | Batch | Copies
 
 
 def classify(task: Task, plan: Plan, sources: tuple[Flat, ...], budget: int) -> Raw | Made | None:
@@ -223,50 +222,32 @@ def runs(source: Flat, at: int, length: int) -> list[Run]:
     return out
 
 
-def jobs_of(plan: Plan, sources: tuple[Flat, ...], budget: int, by_slot: bool) -> list[Job]:
-    """The plan's tasks as jobs, large ones first so that no worker is left alone with one at the end."""
+def jobs_of(plan: Plan, sources: tuple[Flat, ...], budget: int, by_slot: bool, runs: Runs | None = None) -> list[Job]:
+    """The plan's tasks as jobs, large ones first so that no worker is left alone with one at the end. Where all are copied, `runs` are
+    theirs, and the sources are not looked at."""
+    if runs is not None:
+        return _copied(runs, by_slot)
     collects = gc.isenabled()
     gc.disable()  # tens of thousands of tuples are made and none is dropped: looking through them costs as much as making them
     try:
-        items = _copied(plan, sources) or [x for x in (classify(t, plan, sources, budget) for t in plan.tasks) if x is not None]
-        return _grouped(items, by_slot)
+        return _grouped([x for x in (classify(t, plan, sources, budget) for t in plan.tasks) if x is not None], by_slot)
     finally:
         if collects:
             gc.enable()
 
 
-def _copied(plan: Plan, sources: tuple[Flat, ...]) -> list[Raw | Made]:
-    """What `classify` gives where every task is a whole source of one run, in its own type: by columns, each kind of them checked once.
-    Empty where a task may be anything else, or is wrong."""
-    if len(plan.tasks) < 2:
-        return []
-    names, slots, dtypes, shapes, pieces, encodes = zip(*plan.tasks, strict=True)
-    if any(encodes) or set(map(len, pieces)) != {1}:
-        return []
-    which, loops, starts, to, ops, _, _ = zip(*[p[0] for p in pieces], strict=True)
-    files, offsets, lengths = zip(*slots, strict=True)
-    if any(starts) or any(to) or set(ops) != {"copy"} or min(which) < 0 or max(which) >= len(sources):
-        return []
-    if min(files) < 0 or max(files) >= len(plan.layout.files) or min(offsets) < 0:
-        return []
-    ordered = which == tuple(range(len(sources)))
-    held = sources if ordered else tuple(map(sources.__getitem__, which))
-    stored = [s[1] for s in (plan.sources if ordered else map(plan.sources.__getitem__, which))]
-    extents, sizes = [s[1] for s in held], [s[3] for s in held]
-    if set(map(len, extents)) != {1} or not all(map(_is_whole, set(zip(dtypes, stored, shapes, loops, lengths, sizes, strict=True)))):
-        return []
-    return list(map(partial(tuple.__new__, Raw), zip(names, files, offsets, lengths, extents, strict=True)))
-
-
-def _is_whole(kind: tuple[str, str, tuple[int, ...], tuple[tuple[int, int, int], ...], int, int]) -> bool:
-    """Whether so many bytes of a type and shape are just those of a source, element for element."""
-    dtype, stored, shape, loops, length, size = kind
-    numel = 1
-    for d in shape:
-        numel *= d
-    plain = len(loops) == 1 and tuple(loops[0]) == (numel, 1, 1) if loops else numel == 1
-    block, bits = DTYPES[dtype].block, DTYPES[dtype].bits
-    return dtype == stored and plain and numel > 0 and block == 1 and bits % 8 == 0 and numel * bits // 8 == length == size
+def _copied(runs: Runs, by_slot: bool) -> list[Job]:
+    """The jobs that copy these."""
+    if not by_slot:
+        whole = joined(runs)
+        if len(whole) < len(runs.names) // 2:
+            return _grouped([Raw(name, file, at, n, ((path, start, n),)) for name, file, at, n, path, start in whole], by_slot)
+    apart = borders(runs)
+    if max(runs.lengths) <= SMALL and len(apart) <= len(runs.names) // 16:
+        return [*gathered(runs, apart)]
+    parts = zip(zip(runs.sources, runs.starts, runs.lengths, strict=True), strict=True)
+    rows = zip(runs.names, runs.files, runs.offsets, runs.lengths, parts, strict=True)
+    return _grouped(list(map(partial(tuple.__new__, Raw), rows)), by_slot)
 
 
 def _grouped(items: list[Raw | Made], by_slot: bool) -> list[Job]:

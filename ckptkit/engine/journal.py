@@ -14,6 +14,7 @@ import stat
 from contextlib import suppress
 
 from .._typing import NamedTuple
+from ..plan.columns import said
 from ..plan.values import Plan
 from ..support.trees import remove_tree
 from .staging import Stage
@@ -45,8 +46,8 @@ def fingerprint(plan: Plan, kind: str, on_overflow: str) -> str:
         kind,
         on_overflow,
         plan.inputs,
-        plan.sources,
-        plan.tasks,
+        said(plan.sources),
+        said(plan.tasks),
         layout.container,
         layout.files,
         layout.checksum,

@@ -11,9 +11,10 @@ transposing is then up to seven times slower. Numpy only scatters; plain runs ar
 
 from __future__ import annotations
 
+import sys
 from math import prod
 
-from .._typing import Any, NamedTuple
+from .._typing import Any, Literal, NamedTuple
 from ..errors import CheckpointError, CorruptError
 from ..plan.values import Piece
 from ..schema.adjust import CURVES, curved
@@ -32,6 +33,8 @@ SPREAD = 1024  # bytes: shorter rows need not be put apart
 GAP = 12 << 10  # bytes: a wider gap is cheaper skipped with a read of its own than read
 TURNED = 8  # elements along either side from which a transposition is worth a call
 OUTER = 1 << 12  # calls of one nest
+FEW = 1 << 10  # slices of one nest that are moved without numpy
+_FORMATS: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}  # of a memoryview
 _UNSIGNED = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8", 16: "<c16"}
 
 Loops = tuple[tuple[int, int, int], ...]  # (size, source stride, target stride)
@@ -247,11 +250,12 @@ class Mover:
 
     def _scatter(self, job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> None:
         """window[target] = buffer[source] for a nest, in slabs along the target's innermost loop if the source's is another."""
+        plain = job.op == "copy" and job.dtype == job.work
+        if plain and (_turn(job, buffer, loops, origin, to - job.low) or _stepped(job, buffer, loops, origin, to - job.low)):
+            return
         import numpy as np
 
-        if job.op == "copy" and job.dtype == job.work:
-            if _turn(job, buffer, loops, origin, to - job.low):
-                return
+        if plain:
             a = b = np.dtype(_UNSIGNED[job.size])
         else:
             from ..support.arrays import numpy_dtype
@@ -312,6 +316,25 @@ def _turn(job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) ->
             i, k = divmod(i, n)
             at, place = at + k * s, place + k * t
         native.turn(buffer, job.window, job.size, rows, columns, (at, step), (place, by))
+    return True
+
+
+def _stepped(job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> bool:
+    """Move a nest by slices of memory, if they are few and numpy is not there yet: importing it takes longer."""
+    if "numpy" in sys.modules or job.size not in _FORMATS or any(s <= 0 for _, s, _ in loops):
+        return False
+    (count, step, by), *others = sorted(loops, reverse=True) or [(1, 1, 1)]
+    times = prod(n for n, _, _ in others)
+    if times > FEW:
+        return False
+    form = _FORMATS[job.size]
+    source, target = (m[: len(m) // job.size * job.size].cast(form) for m in (buffer, job.window))
+    for i in range(times):
+        at, place = origin, to
+        for n, s, t in others:
+            i, k = divmod(i, n)
+            at, place = at + k * s, place + k * t
+        target[place : place + (count - 1) * by + 1 : by] = source[at : at + (count - 1) * step + 1 : step]
     return True
 
 

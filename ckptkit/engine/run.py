@@ -19,11 +19,13 @@ from ..containers import FileLayout, Part
 from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedError, UsageError, one_of
 from ..findings import Finding
 from ..limits import using
+from ..plan.columns import Sources, Tasks, files_of
 from ..plan.values import PLAN_VERSION, Plan
 from ..store.files import Files
 from ..support.files import CHUNK, checksum, quickest_checksum, trim, write_error, writeback
 from ..support.machine import LEAST, buffers, processors
 from ..support.rows import Rows
+from .copies import runs_of
 from .coverage import check_slots
 from .crew import Crew
 from .jobs import Job, jobs_of, ordered
@@ -79,7 +81,7 @@ def run(
     if plan.version != PLAN_VERSION:
         raise UnsupportedError(f"the plan is of version {plan.version}, this ckptkit carries out version {PLAN_VERSION}", hint="plan again")
     options = accepted(Options(jobs, buffers() if max_memory is None else max_memory, check, on_overflow, sync))
-    limits = dict(pair for s in plan.sources if s.encoded is not None for pair in s.encoded.limits)
+    limits = {} if isinstance(plan.sources, Sources) else dict(p for s in plan.sources if s.encoded is not None for p in s.encoded.limits)
     with (
         using(**limits),
         Stage(
@@ -160,10 +162,11 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
         _check_space(plan, stage)
     workers = max(1, min(options.jobs or processors(), options.max_memory // _EACH, len(plan.tasks)))
     by_slot = plan.layout.checksum is not None
-    sources = flats(plan.sources)
+    runs = runs_of(plan)
+    sources = flats(plan.sources) if runs is None else ()
     if len(plan.tasks) >= TRIM:
         trim()
-    todo = ordered(jobs_of(plan, sources, options.max_memory // workers - 3 * CHUNK, by_slot))
+    todo = ordered(jobs_of(plan, sources, options.max_memory // workers - 3 * CHUNK, by_slot, runs))
     paths = tuple(stage.file(n) for n in names)
     for path, (_, size) in zip(paths, plan.layout.files, strict=True):
         if not earlier or size <= 0:
@@ -171,7 +174,7 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
     journal = Journal(stage, mark) if resumable else None
     total = sum([j.length for j in todo])
     settings = Settings(
-        paths, sources, tuple(s.dtype for s in plan.sources),
+        paths, sources, tuple(s.dtype for s in plan.sources) if runs is None else (),
         checksum(kind) if kind else None, by_slot, writeback() if options.sync and total >= MANY else None, options.on_overflow == "clip",
         [False], (lambda *job: journal.add(Done(*job))) if journal is not None else None, options.check, unpacker,
         _ahead(plan, options.max_memory // workers),
@@ -191,7 +194,9 @@ def _tensors(work: _Work, progress: Callable[[int, int], None] | None) -> dict[s
     crew.spread(Worker.do, todo, None if progress is None else (lambda: progress(sum(h.done for h in crew.hands), total)))
     for h in crew.hands:
         h.finish()
-    crcs = {t.name: 0 for t in work.plan.tasks if work.plan.layout.checksum is not None}  # that of no bytes, for those that have none
+    tasks = work.plan.tasks
+    names = tasks.names if isinstance(tasks, Tasks) else [t.name for t in tasks]
+    crcs = dict.fromkeys(names if work.plan.layout.checksum is not None else (), 0)  # that of no bytes, for those that have none
     for h in crew.hands:
         crcs.update(h.crcs)
     return crcs
@@ -227,7 +232,10 @@ def _staged(work: _Work) -> list[str]:
 
 def _inputs(plan: Plan) -> Iterable[str]:
     """The paths of everything that is read."""
-    held = [*dict.fromkeys([e[0] for s in plan.sources for e in s[2]]), *[s[5].path for s in plan.sources if s[5] is not None]]
+    if isinstance(plan.sources, Sources):
+        held = [*dict.fromkeys(plan.sources.paths)]
+    else:
+        held = [*dict.fromkeys([e[0] for s in plan.sources for e in s[2]]), *[s[5].path for s in plan.sources if s[5] is not None]]
     return dict.fromkeys([p for p, _, _ in plan.inputs] + held + [p for p, _ in plan.copies])
 
 
@@ -277,7 +285,7 @@ def _check_space(plan: Plan, stage: Stage) -> None:
 
     need = sum(s for _, s in plan.layout.files if s > 0) + sum(len(t) for _, t in plan.texts)
     open_ended = {i for i, (_, s) in enumerate(plan.layout.files) if s < 0}
-    need += sum(t.slot.length for t in plan.tasks if t.slot.file in open_ended)
+    need += sum(t.slot.length for t in plan.tasks if t.slot.file in open_ended) if open_ended & {*files_of(plan.tasks)} else 0
     need += sum(s[0] for s in (current_stamp(p) for p, _ in plan.copies) if s)
     try:
         v = os.statvfs(stage.path)
@@ -299,7 +307,7 @@ def _overflows(plan: Plan, hands: list[Worker], on_overflow: str) -> tuple[Findi
     severity, hint = ("error", "choose a wider type, or clip or keep them") if on_overflow == "error" else ("warning", "")
     findings = tuple(
         Finding(severity, "overflow", t.name, f"{lost[t.name]:,} values too large for {t.dtype} {became}", hint)
-        for t in plan.tasks
+        for t in (plan.tasks if lost else ())
         if t.name in lost
     )
     if findings and on_overflow == "error":

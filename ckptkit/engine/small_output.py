@@ -63,10 +63,8 @@ def write_output(path: str, text: str) -> None:
 
 def _replace(full: str, data: bytes, mode: int) -> None:
     """Write beside `full` and rename; nothing is left of it otherwise."""
-    from secrets import token_hex
-
     folder, name = os.path.split(full)
-    beside = os.path.join(folder, f".{os.fsdecode(os.fsencode(name)[:150])}.ckptkit-{token_hex(4)}")
+    beside = os.path.join(folder, f".{os.fsdecode(os.fsencode(name)[:150])}.ckptkit-{os.urandom(4).hex()}")
 
     def remove() -> None:
         with suppress(FileNotFoundError):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from .._typing import TYPE_CHECKING
 from ..schema.loops import reach
-from ..store.coming import Span
 from ..support.urls import is_url
 from ..tensors import DTYPES
+from .copies import Copies
 from .jobs import Batch, Job, Made, Raw, runs
 from .sources import Flat
+
+if TYPE_CHECKING:
+    from ..store.coming import Span
 
 
 def spans_of(job: Job, sources: tuple[Flat, ...], dtypes: tuple[str, ...]) -> dict[str, list[Span]]:
     """Address -> (from, to, where the target has what is at 0: None where it is not copied) of every run of an object that `job` reads.
     Files, and what is unpacked, are not told."""
+    if isinstance(job, Copies):
+        runs = zip(job.starts, job.lengths, job.offsets, strict=True)
+        return {job.source: [(at, at + n, to - at) for at, n, to in runs]} if is_url(job.source) else {}
     out: dict[str, list[Span]] = {}
     for item in job.items if isinstance(job, Batch) else (job,):
         to = item.offset

@@ -255,8 +255,6 @@ class Stage:
 
 def _mark(fd: int, area: str, shown: str) -> None:
     """Put our marker into the staging directory `fd`, or hold that it has one. Raises UsageError where it holds anything and has none."""
-    from secrets import token_hex
-
     own = os.fstat(fd)
     place = f"{own.st_dev}:{own.st_ino}"
     names = os.listdir(fd)
@@ -271,7 +269,7 @@ def _mark(fd: int, area: str, shown: str) -> None:
     remove_tree(MARKER, at=fd)
     marker = os.open(MARKER, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
     try:
-        os.write(marker, f"ckptkit {token_hex(8)} {os.getpid()} {place}\n".encode())
+        os.write(marker, f"ckptkit {os.urandom(8).hex()} {os.getpid()} {place}\n".encode())
     except BaseException:
         os.unlink(MARKER, dir_fd=fd)
         raise

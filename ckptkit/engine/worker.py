@@ -14,8 +14,10 @@ from ..support.arrays import numpy_dtype
 from ..support.files import CHUNK, LINE, Checksum, between, in_line
 from ..tensors import DTYPES
 from .buffers import Buffer
-from .casts import cast
-from .jobs import APART, Batch, Job, Made, Raw, quantizer_of
+from .casts import cast_bytes
+from .copies import APART, Copies
+from .copying import Written, fetch, sums_of, written
+from .jobs import Batch, Job, Made, Raw, quantizer_of
 from .loop_nest import Mover
 from .sources import Flat, Unpacker
 from .spans import spans_of
@@ -24,7 +26,6 @@ BLOCK = 4096  # bytes that file systems share
 EARLY = 16 << 20  # bytes written before the kernel is told to begin with them
 
 Wanted = tuple[str, int, int, int]  # (path, offset, bytes, where in memory)
-Written = tuple[int, int, int, int, str]  # (file, offset, length, checksum, name)
 
 
 class Stopped(Exception):
@@ -81,14 +82,16 @@ class Worker:
         before = len(self.written)
         if self._s.ahead:
             self._files.expect([spans_of(job, self._s.sources, self._s.dtypes)], self._s.ahead)
-        if isinstance(job, Batch):
+        if isinstance(job, Copies):
+            self._copy(job)
+        elif isinstance(job, Batch):
             self._batch(job)
         elif isinstance(job, Raw):
             self._stream(job)
         else:
             self._make(job)
         if self._s.note is not None:
-            names = [x.name for x in job.items] if isinstance(job, Batch) else [job.name]
+            names = job.names if isinstance(job, Copies) else [x.name for x in job.items] if isinstance(job, Batch) else [job.name]
             crcs = {n: self.crcs[n] for n in names} if self._s.by_slot else {}
             lost = {n: self.lost[n] for n in names if n in self.lost}
             self._s.note(job.file, job.offset, job.length, self.written[before:], crcs, lost)
@@ -274,13 +277,23 @@ class Worker:
             self.crcs[x.name] = crc
 
     def _cast(self, x: Made, data: memoryview, out: memoryview) -> memoryview:
-        import numpy as np
-
-        a, b = np.frombuffer(data, numpy_dtype(x.work)), np.frombuffer(out, numpy_dtype(x.dtype))
-        lost = cast(a, b, x.work, x.dtype, self._s.clip)
+        lost = cast_bytes(data, out, x.work, x.dtype, self._s.clip)
         if lost:
             self.lost[x.name] = self.lost.get(x.name, 0) + lost
         return out
+
+    def _copy(self, job: Copies) -> None:
+        """Small neighbours of one source: one read, one write."""
+        there = self._files.memory(self._s.paths[job.file], job.offset, job.length)
+        memory = (in_line(self._gather.get(CHUNK + LINE), job.offset) if there is None else there)[: job.length]
+        self._read += fetch(job, self._files, self._out, memory)
+        step = self._s.checksum
+        if step is not None:
+            sums = sums_of(job, memory, step) if self._s.by_slot else []
+            self.crcs.update(zip(job.names, sums, strict=False))
+            if self._s.keep:
+                self.written += written(job, memory, step, sums)
+        self._put(job.file, job.offset, memory, there)
 
     def _batch(self, job: Batch) -> None:
         """Small neighbours into one buffer, and that into the file."""
@@ -326,8 +339,6 @@ class Worker:
 
     def _cast_all(self, items: list[Made], memory: memoryview, base: int) -> None:
         """Read small tensors of one type side by side, cast them at once, and put them where they belong."""
-        import numpy as np
-
         work, dtype = items[0].work, items[0].dtype
         size, width = DTYPES[work].bits // 8, DTYPES[dtype].bits // 8
         wanted: list[Wanted] = []
@@ -339,17 +350,17 @@ class Worker:
         window = self._window.get(at)
         self._collect(wanted, window)
         count = at // size
-        src = np.frombuffer(window, numpy_dtype(work), count)
         first, last = items[0], items[-1]
         together = last.offset + last.length - first.offset == count * width
-        out = memory[first.offset - base : first.offset - base + count * width] if together else self._cast_out.get(count * width)
-        dst = np.frombuffer(out, numpy_dtype(dtype), count)
-        lost = cast(src, dst, work, dtype, self._s.clip)
+        start, total = first.offset - base, count * width
+        out = memory[start : start + total] if together else self._cast_out.get(total)[:total]
+        lost = cast_bytes(window[:at], out, work, dtype, self._s.clip)
         done = 0
         for x in items if lost or not together else ():
             n = x.length // width
             if lost:  # by which of them? rare enough to cast each again
-                mine = cast(src[done : done + n], dst[done : done + n], work, dtype, self._s.clip)
+                again = window[done * size : (done + n) * size], out[done * width : (done + n) * width]
+                mine = cast_bytes(*again, work, dtype, self._s.clip)
                 if mine:
                     self.lost[x.name] = mine
             if not together:

@@ -11,6 +11,7 @@ from contextlib import closing
 from .. import store
 from .._typing import NamedTuple
 from ..containers import Part
+from ..engine.copies import runs_of
 from ..engine.jobs import Raw, jobs_of
 from ..engine.output import write_parts
 from ..engine.sources import Unpacker, flats
@@ -47,7 +48,7 @@ def made(part: Plan, *, clip: bool = False, sums: bool = True) -> Made:
         )
         with closing(InMemory(PATH, memoryview(data), lambda _: part.target)) as files:
             worker = Worker(settings, files)
-            jobs = sorted(jobs_of(part, sources, MEMORY, kind is not None), key=lambda j: j.offset)
+            jobs = sorted(jobs_of(part, sources, MEMORY, kind is not None, runs_of(part)), key=lambda j: j.offset)
             remote = any(store.is_url(path) for path, _, _ in part.inputs)
             if remote:
                 files.expect([spans_of(job, sources, dtypes) for job in jobs], AHEAD)

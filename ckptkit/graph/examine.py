@@ -8,7 +8,7 @@ from types import TracebackType
 
 from .. import store
 from .._typing import TYPE_CHECKING, NamedTuple
-from ..arch import architectures, by_name, is_learned
+from ..arch import architectures, by_name, dialect_names, is_learned
 from ..configuration.quantization import quantization_of
 from ..configuration.read import RawConfig, Values, interpret, load_config, size_names, value_names
 from ..configuration.text_settings import TEXT, text_place
@@ -243,10 +243,8 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire
     config, container, architecture, dialect, scope, part, given, drop = reading.but(**words)
     if architecture is not None and not is_learned(architecture):
         by_name(architecture)
-    if dialect is not None:
-        known = dict.fromkeys(n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias) if n)
-        if dialect not in known:
-            raise UsageError(f"no dialect is called {dialect!r}", hint=one_of(dialect, known, "ckptkit list dialects"))
+    if dialect is not None and dialect not in dialect_names():
+        raise UsageError(f"no dialect is called {dialect!r}", hint=one_of(dialect, sorted(dialect_names()), "ckptkit list dialects"))
     checkpoint = open_checkpoint(path, container)
     try:
         chosen = False

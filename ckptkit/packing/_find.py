@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from .._typing import Any, NamedTuple, cast
+from ..errors import CheckpointError
 from ..tensors import DTYPES, TensorSpec
 from ._registry import by_name, packings
 from ._values import Form, Mismatch, Packing
@@ -181,7 +182,26 @@ def _choose(
         return content(roles[role])
 
     form = None if lacking else _form(p, _specs(roles, there), words, asked)
+    if isinstance(form, Mismatch) and (other := _fits(possible, p, at, there, words)) is not None:
+        form = Mismatch(form.role, f"{form.message}; the parts are those of {other.TITLE}, which the configuration does not say")
     return _Choice(p, tuple(roles.items()), lacking, None if read else form)
+
+
+def _fits(
+    possible: Sequence[Packing], not_this: Packing, at: Mapping[tuple[bool, str], int], there: Sequence[TensorSpec | None],
+    words: Mapping[str, Any],
+) -> Packing | None:  # fmt: skip
+    """Another packing whose own these parts are as they stand, whatever the configuration calls them."""
+    for p in possible:
+        roles = {role: at[t[0] == "@", t[1:]] for role, t in p.PARTS.items() if (t[0] == "@", t[1:]) in at}
+        if p is not_this or p.PARTS.keys() - {*p.OPTIONAL} - roles.keys() or len(roles) < len(at):
+            continue
+        try:
+            p.form(_specs(roles, there), {k: v for k, v in words.items() if k == "bits"}, lambda role: b"")
+        except (Mismatch, CheckpointError, ValueError):
+            continue
+        return p
+    return None
 
 
 def _specs(roles: Mapping[str, int], there: Sequence[TensorSpec | None]) -> dict[str, TensorSpec]:

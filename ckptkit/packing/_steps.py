@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..support.kernels import kernels
 from ._codes import fp4_values, fp6_values, small_floats
 from ._registry import by_name
 from ._values import Fetch, Form
@@ -103,6 +104,14 @@ def in_steps(rule: Ruler, original: Array, packed: Array, unit: Array, lost: Arr
     step."""
     import numpy as np
 
+    native = kernels()
+    unit, lost = (np.broadcast_to(x, (len(packed), np.shape(x)[-1])) if np.ndim(x) else np.asarray(x) for x in (unit, lost))
+    if native is not None and hasattr(native, "steps"):  # one compiled of an older source has none
+        plain = [np.ascontiguousarray(x, np.float32) for x in (original, packed, unit, lost, () if rule.grid is None else rule.grid)]
+        far, limit = np.empty_like(plain[1]), np.empty_like(plain[1])
+        native.steps(*plain, rule.allowed, rule.span, far, limit)
+        return far, limit
+    unit, lost = (np.repeat(x, packed.shape[-1] // x.shape[-1], axis=-1) if np.ndim(x) else x for x in (unit, lost))
     with np.errstate(all="ignore"):
         at = packed / unit
         off = (original - packed) / unit

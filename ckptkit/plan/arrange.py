@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import cache, cached_property, partial
-from itertools import repeat
+from functools import cached_property
+from operator import itemgetter
 
 from .. import store
 from .._typing import NamedTuple
@@ -20,6 +20,7 @@ from ..schema import Dialect
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec, row_major_strides
+from .columns import Sources, Targets, straight
 from .pieces import over_boxes
 from .target import Request
 from .values import ADJUSTING, Drawn, Encode, Encoded, PackedParts, Piece, Source, is_copy
@@ -31,8 +32,8 @@ Stories = dict[str, dict[str, object] | None]  # None: copied to, or from, the s
 class Weights(NamedTuple):
     """What `arrange` gives: the tensors of the target before they have offsets, and the story of every tensor."""
 
-    sources: tuple[Source, ...]
-    targets: tuple[tuple[str, TensorSpec, tuple[Piece, ...]], ...]
+    sources: Sequence[Source]
+    targets: Sequence[tuple[str, TensorSpec, tuple[Piece, ...]]]
     ties: dict[str, str]  # target name -> the target name it is one tensor with
     strings: dict[str, list[bytes]]
     came: Stories  # target name -> where from
@@ -201,21 +202,18 @@ class Same(Builder):
         n = len(names)
         if strides.count(None) < n or reads.count(None) < n or any(boxes) or list(own) != names:
             return None
-        known = {spec: straight(spec.numel) for spec in set(specs)}
-        if any(spec[0] == "STRING" for spec in known) or (storages.count(None) < n and self._shares(stored)):
+        if any(spec[0] == "STRING" for spec in set(specs)) or (storages.count(None) < n and self._shares(stored)):
             return None
-        paths = {e[0] for held in extents for e in held}
-        if any(self._absolute(p) != p for p in paths):
-            extents = tuple(map(self._extents, stored))
-        new = tuple.__new__
-        none = repeat(None)
-        columns = zip(names, [spec[0] for spec in specs], extents, none, none, none, none, strict=False)
-        sources = tuple(map(partial(new, Source), columns))
-        usual = map(repeat, Piece(0, ())[2:])
-        pieces = map(partial(new, Piece), zip(range(n), map(known.__getitem__, specs), *usual, strict=False))
-        targets = tuple(zip(names, specs, zip(pieces, strict=True), strict=True))
+        dtypes = [spec[0] for spec in specs]
+        sources: Sequence[Source]
+        if set(map(len, extents)) == {1}:
+            paths, offsets, lengths = zip(*map(itemgetter(0), extents), strict=True)
+            whole_paths = {p: self._absolute(p) for p in set(paths)}
+            sources = Sources(names, dtypes, list(map(whole_paths.__getitem__, paths)), offsets, lengths)
+        else:
+            sources = tuple(map(Source, names, dtypes, map(self._extents, stored)))
         went: Stories = dict.fromkeys(names)
-        return Weights(sources, targets, {}, {}, dict.fromkeys(names), went, self.subject.graph.groups, False, ())
+        return Weights(sources, Targets(names, specs), {}, {}, dict.fromkeys(names), went, self.subject.graph.groups, False, ())
 
     def _shares(self, stored: Sequence[StoredTensor]) -> bool:
         """Whether tensors of the target may be one another: two lie in one storage."""
@@ -284,12 +282,6 @@ class Same(Builder):
             self.findings.append(
                 Finding("info", "dropped", name, f"{name} is text, which {self.request.container.TITLE} does not hold: dropped")
             )
-
-
-@cache
-def straight(n: int) -> tuple[Loop, ...]:
-    """Every element in its place. One tuple for all tensors of a size: there may be tens of thousands."""
-    return (Loop(n, 1, 1),) if n != 1 else ()
 
 
 def whole(source: int, t: StoredTensor) -> Piece:

@@ -7,10 +7,11 @@ from functools import partial
 from itertools import repeat
 
 from .. import store
-from ..containers import FileLayout, Inside, Ranked, Slot
+from ..containers import FileLayout, Inside, Ranked, Slot, Slots
 from ..errors import UsageError, one_of
 from ..tensors import DTYPE_ALIASES, DTYPES
 from .arrange import Weights
+from .columns import Targets, Tasks, specs_of
 from .contents import Contents
 from .target import Request
 from .values import Piece, Plan, Task, cut
@@ -41,7 +42,7 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
     """Give every target tensor its place in a file: the Plan. `inputs` are the files that it rests on, `apart` the tensors that are an
     optimizer's or a trainer's, and whose each is where they are cut up for ranks."""
     container = request.container
-    specs = {n: s for n, s, _ in weights.targets}
+    specs = specs_of(weights.targets)
     alike = not weights.ties and list(specs) == list(weights.came)
     layout = container.layout(
         list(specs.items()) if alike else [(n, specs[weights.ties.get(n, n)]) for n in weights.came],
@@ -62,8 +63,11 @@ def assemble(weights: Weights, request: Request, contents: Contents, inputs: Seq
     return Plan(request.target, request.single, weights.sources, tasks, layout, tuple(stamps), contents.copies, contents.texts)
 
 
-def _tasks(weights: Weights, layout: FileLayout) -> tuple[Task, ...]:
+def _tasks(weights: Weights, layout: FileLayout) -> Sequence[Task]:
     """What is to be written of each tensor that has bytes."""
+    by_columns = isinstance(layout.slots, Slots) and len(layout.slots) == len(weights.targets) and not layout.split and not weights.encodes
+    if by_columns and isinstance(weights.targets, Targets) and isinstance(layout.slots, Slots):
+        return Tasks(weights.targets, layout.slots)
     names, specs, pieces = zip(*weights.targets, strict=True) if weights.targets else ((), (), ())
     dtypes = [spec[0] for spec in specs]
     if not layout.split and not weights.encodes and "STRING" not in dtypes:  # by columns: there may be 90,000

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from .. import store
+from .._typing import Any
 from .._version import __version__
 from ..findings import Finding
 from ..graph.examine import Subject
+from ..support.columns import compiled, weave
 from ..tensors import TensorSpec
 from .arrange import Stories, Weights
+from .columns import specs_of
 from .target import Request
 from .values import Plan
 
@@ -40,24 +44,47 @@ class Told(Mapping[str, dict[str, object]]):
     def __len__(self) -> int:
         return len(self._stories)
 
+    @property
+    def unusual(self) -> dict[str, dict[str, object]]:
+        """The entries of the tensors that have a story: of the others there is nothing to say."""
+        return {name: self[name] for name, story in self._stories.items() if story is not None}
+
     def lines(self, many: int) -> list[str]:
         """Its items as JSON, `many` of them to a line, as they would be encoded one by one. What is usual is put together of a form for
         each dtype and shape: an entry that nobody looks at is not made."""
         encode, quoted = json.JSONEncoder(ensure_ascii=False).encode, json.encoder.encode_basestring
-        names, specs = list(self), self._specs
-        tails = {spec: encode({"dtype": spec[0], "shape": spec[1]})[1:] for spec in set(specs.values())}
-        before, after = self._usual
+        specs, stories, before = self._specs, self._stories, self._usual[0]
+        tails = {spec: f"{self._usual[1]}, {encode({'dtype': spec[0], 'shape': spec[1]})[1:]}" for spec in set(specs.values())}
+        usual = many > 1 and compiled() is not None and specs.keys() == stories.keys() and set(map(type, stories.values())) == {type(None)}
+        names = list(specs) if usual else list(self)
+        texts = list(map(quoted, names))
+        if usual:
+            with suppress(UnicodeEncodeError):  # half a surrogate pair in a name
+                return _woven(texts, f": {before}".encode(), list(map(tails.__getitem__, specs.values())), many)
         items = []
-        for name, spec, story in zip(names, map(specs.get, names), map(self._stories.__getitem__, names), strict=True):
-            text = quoted(name)
+        for name, text, spec, story in zip(names, texts, map(specs.get, names), map(stories.__getitem__, names), strict=True):
             if story is None and spec is not None:
-                items.append(f"{text}: {before}{text}{after}, {tails[spec]}")
+                items.append(f"{text}: {before}{text}{tails[spec]}")
             else:
                 items.append(f"{text}: {encode(self[name])}")
         return [", ".join(items[i : i + many]) for i in range(0, len(items), many)]
 
     def __reduce__(self) -> tuple[object, ...]:
         return dict, (dict(self),)  # pickled as what it says
+
+
+def _woven(texts: list[str], before: bytes, tails: list[str], many: int) -> list[str]:
+    """The lines of entries that all say the same of their names."""
+    out = []
+    for i in range(0, len(texts), many):
+        names = texts[i : i + many]
+        out.append(weave([names, before, names, tails[i : i + many], b", "], len(names))[:-2].decode())
+    return out
+
+
+def unusual(entries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """Those of a ledger's entries that say more than that a tensor is copied to its own name, and perhaps others."""
+    return entries.unusual if isinstance(entries, Told) else entries
 
 
 def ledger_text(ledger: Mapping[str, object]) -> str:
@@ -102,6 +129,7 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
     ck = subject.checkpoint
     parts = {t.name: t for w in subject.packings.weights.values() for t in w.parts.values()}  # of packed weights, beside these
     r = subject.graph.recognition
+    held = ck.tensors | parts if parts else ck.tensors
     return {
         "ledger_version": 1,
         "ckptkit": __version__,
@@ -110,12 +138,12 @@ def make_ledger(subject: Subject, request: Request, weights: Weights, findings: 
             "container": ck.container,
             "architecture": r.architecture.name if r else None,
             "dialect": r.dialect.name if r else None,
-            "tensors": Told({n: t.spec for n, t in (ck.tensors | parts).items()}, weights.went, lambda n: {"to": [n]}),
+            "tensors": Told(dict(zip(held, [t[1] for t in held.values()], strict=True)), weights.went, lambda n: {"to": [n]}),
         },
         "target": {
             "container": request.container.NAME,
             "dialect": request.dialect.name if request.dialect else (r.dialect.name if r else None),
-            "tensors": Told({n: s for n, s, _ in weights.targets}, weights.came, lambda n: {"from": [n], "how": "copied"}),
+            "tensors": Told(specs_of(weights.targets), weights.came, lambda n: {"from": [n], "how": "copied"}),
         },
         "findings": [f._asdict() for f in [*weights.findings, *findings]],
     }

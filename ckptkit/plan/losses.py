@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..arch import architectures
+from ..arch import groups
 from ..findings import Finding
 from ..graph.account import unread_words
 from ..graph.contradicted import contradicted
@@ -23,8 +23,8 @@ from .carried import carried
 
 def groups_and_globs(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What --drop names: (heads, which some architecture has under that name, globs of stored names)."""
-    groups = {i.group for a in architectures().values() for i in a.params.values()} if words else set()
-    return tuple(w for w in words if w in groups), tuple(w for w in words if w not in groups)
+    heads = groups() if words else frozenset()
+    return tuple(w for w in words if w in heads), tuple(w for w in words if w not in heads)
 
 
 def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterator[Finding]:

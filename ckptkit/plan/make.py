@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from .._typing import NamedTuple
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Ranked
 from ..errors import CheckpointError, UsageError, printable
 from ..findings import Finding
@@ -18,14 +18,15 @@ from ..graph.survey import Survey
 from ..support.name_text import meant
 from .arrange import Same, Weights
 from .assemble import assemble
+from .columns import specs_of
 from .contents import Contents, gather_contents
 from .ledger import make_ledger, with_ledger
-from .merge import Overlay, files_of, merged, told, untied
 from .quantize import as_llama_cpp, quantized
-from .repack import repacked
 from .target import Request
-from .translate import Translate
 from .values import Plan
+
+if TYPE_CHECKING:
+    from .merge import Overlay
 
 
 class Planned(NamedTuple):
@@ -53,8 +54,12 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
     weights = arrange(subject, request, survey)
     _refuse_unfit(weights, subject, request)
     if over is not None:
+        from .merge import files_of, merged, told, untied
+
         weights = merged(weights, subject, over)
     if request.repack:
+        from .repack import repacked
+
         weights = repacked(weights, request)
     if request.quantize is not None:
         weights = quantized(weights, request)
@@ -79,7 +84,7 @@ def make_plan(subject: Subject, request: Request, survey: Survey, over: Overlay 
         ledger = make_ledger(subject, request, weights, contents.findings)
         if over is not None:
             ledger["adapter"] = told(over)
-        inputs = [*subject.checkpoint.files, *files_of(over), *(c for c, _ in contents.copies)]
+        inputs = [*subject.checkpoint.files, *(files_of(over) if over is not None else ()), *(c for c, _ in contents.copies)]
         plan = assemble(weights, request, contents, inputs, (frozenset(subject.checkpoint.beside & weights.came.keys()), places))
         if not request.single:
             plan = with_ledger(plan, ledger)
@@ -93,7 +98,7 @@ def _refuse_unfit(weights: Weights, subject: Subject, request: Request) -> None:
     """UsageError for a glob of names that nothing fits: a misspelt one must not pass for tensors that were cast, or kept."""
     if request.keep and request.quantize is None:
         raise UsageError("--keep says what --quantize leaves as it is", hint="--quantize NAME")
-    names = [n for n, _, _ in weights.targets]
+    names = list(specs_of(weights.targets)) if request.dtypes or request.keep else []
     globs = [("--dtype", g, (*names, *subject.graph.params)) for g, _ in request.dtypes if g != "*"]
     for option, glob, of in (*globs, *(("--keep", g, names) for g in request.keep)):
         if not any(fnmatchcase(n, glob) for n in of):
@@ -109,4 +114,6 @@ def arrange(subject: Subject, request: Request, survey: Survey) -> Weights:
     """
     if request.dialect is None or subject.graph.recognition is None:
         return Same(subject, request, survey).weights()
+    from .translate import Translate  # and what it needs: many conversions keep the names
+
     return Translate(subject, request, survey, request.dialect).weights()

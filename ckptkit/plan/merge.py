@@ -25,7 +25,8 @@ from ..schema.loops import Loop, simplify
 from ..schema.templates import reduce_name
 from ..support.name_text import collapse
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
-from .arrange import Weights, straight, whole
+from .arrange import Weights, whole
+from .columns import straight
 from .contents import Contents
 from .target import as_mapping
 from .values import PackedParts, Piece, Source
@@ -43,10 +44,8 @@ class Overlay(NamedTuple):
     fitted: Fitted
 
 
-def files_of(over: Overlay | None) -> tuple[str, ...]:
+def files_of(over: Overlay) -> tuple[str, ...]:
     """The adapter's files that a plan rests on."""
-    if over is None:
-        return ()
     a = over.adapter
     every = [*(t for c in a.changes.values() for t in c.tensors.values()), *a.whole.values(), *(t for t, _ in a.tokens.values())]
     return tuple(dict.fromkeys(e.path for t in every for e in t.extents))

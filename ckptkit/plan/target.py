@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from .._typing import NamedTuple, NoReturn
-from ..arch import architectures
+from ..arch import architectures, dialect_names
 from ..configuration.read import BLOCK
 from ..containers import Container, by_name, containers, known
 from ..errors import UnsupportedError, UsageError, one_of
@@ -172,8 +172,7 @@ def single_file(target: str, container: str | None) -> bool:
 
 def is_container(word: str) -> bool:
     """Whether a target form is a container's name and no dialect's: the names then stay as they are."""
-    dialects = {n for a in architectures().values() for d in a.dialects.values() for n in (d.name, d.alias)}
-    return word not in dialects and any(k.writable and k.name == word for k in known())
+    return any(k.writable and k.name == word for k in known()) and word not in dialect_names()
 
 
 def choose_dialect(subject: Subject, to: str | None, container: str | None = None) -> Dialect | None:
@@ -183,11 +182,8 @@ def choose_dialect(subject: Subject, to: str | None, container: str | None = Non
         return None
     arch = subject.architecture
     if arch is None:
-        every = {d.name for a in architectures().values() for d in a.dialects.values()} | {
-            d.alias for a in architectures().values() for d in a.dialects.values()
-        }
-        if to not in every:
-            raise UsageError(f"no dialect is called {to!r}", hint=one_of(to, sorted(filter(None, every)), "ckptkit list dialects"))
+        if to not in dialect_names():
+            raise UsageError(f"no dialect is called {to!r}", hint=one_of(to, sorted(dialect_names()), "ckptkit list dialects"))
         raise UsageError(
             f"the architecture is unknown, so its names cannot be translated to {to}", path=subject.checkpoint.path,
             hint="leave --to out to change the container only (--container NAME), or see `ckptkit list architectures`",

@@ -14,6 +14,7 @@ from ..graph.tf_objects import MEMORY, hung, scope
 from ..schema import Class, Dialect
 from ..tensors import DTYPES
 from .arrange import Weights
+from .columns import specs_of
 from .naming import bare
 from .quantize import said_of
 from .target import Request, as_mapping
@@ -93,7 +94,7 @@ def _tied(subject: Subject, weights: Weights, dialect: Dialect, named: Class | N
 
 def _dtype(weights: Weights) -> str | None:
     """PyTorch's name of the dtype that all floating tensors of the target have, if it is one."""
-    dtypes = {s.dtype for _, s, _ in weights.targets if DTYPES[s.dtype].kind == "float"}
+    dtypes = {s.dtype for s in set(specs_of(weights.targets).values()) if DTYPES[s.dtype].kind == "float"}
     return DTYPES[next(iter(dtypes))].torch if len(dtypes) == 1 else None
 
 

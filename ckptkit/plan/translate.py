@@ -15,8 +15,9 @@ from ..schema.layout import Layout, Placed, Sizes, atoms, nest, region, stored_s
 from ..schema.loops import Loop, simplify
 from ..support.name_text import collapse
 from ..tensors import TensorSpec
-from .arrange import Builder, Weights, adjusted_finding, how_made, other_function, straight, whole
+from .arrange import Builder, Weights, adjusted_finding, how_made, other_function, whole
 from .carried import take_along
+from .columns import straight
 from .naming import Naming
 from .new_parameters import AXIS, anew, computed_shape, lacking, resized, told, walk
 from .target import Request

@@ -8,7 +8,7 @@ So one shape of step is enough; a byte copy is the nest with a single loop of st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .._typing import Any, NamedTuple
 from ..containers import FileLayout, Part, Slot
@@ -18,7 +18,7 @@ from ..schema.loops import Loop, simplify
 from ..schema.loops import cut as cut_loops
 from ..tensors import Extent
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 class Drawn(NamedTuple):
@@ -106,8 +106,8 @@ class Plan(NamedTuple):
 
     target: str
     single: bool
-    sources: tuple[Source, ...]
-    tasks: tuple[Task, ...]
+    sources: Sequence[Source]
+    tasks: Sequence[Task]
     layout: FileLayout
     inputs: tuple[tuple[str, int, int | str], ...]  # (path, size, mtime_ns; of an object its tag) of every file read, to notice a change
     copies: tuple[tuple[str, str], ...] = ()  # (file beside the source, name in the target): vocabulary and the like
@@ -144,7 +144,8 @@ def to_json(plan: Plan) -> dict[str, object]:
     layout = plan.layout._asdict()
     layout["parts"] = [(p.file, p.offset, base64.b64encode(p.data).decode(), sorted(p.needs)) for p in plan.layout.parts]
     sources = [{**s._asdict(), "data": base64.b64encode(s.data).decode()}.values() if s.data is not None else s for s in plan.sources]
-    return {**plan._asdict(), "layout": layout, "sources": [tuple(s) for s in sources]}
+    layout["slots"] = dict(plan.layout.slots)
+    return {**plan._asdict(), "layout": layout, "sources": [tuple(s) for s in sources], "tasks": tuple(plan.tasks)}
 
 
 def _source(

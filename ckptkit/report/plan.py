@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import repeat
 
 from .. import store
 from .._typing import TYPE_CHECKING, Any
 from ..errors import printable
+from ..plan.columns import Sources, Tasks
+from ..plan.ledger import unusual
 from ..plan.values import ADJUSTING, Task, is_copy, to_json
 from ..support.progress import human_bytes
 from ..tensors import DTYPES, TensorSpec
@@ -36,17 +40,32 @@ def kind_of(task: Task, dtypes: list[str]) -> str:
 
 
 def totals(done: Conversion) -> dict[str, tuple[int, int]]:
-    """Kind -> (tensors, bytes)."""
+    """Kind -> (tensors, bytes). Tasks that are alike but for their place are looked at once: there may be 90,000."""
+    plan = done.plan
+    told = {name: how for name, said in unusual(_entries(done, "target")).items() if (how := _made(said))}
+    tasks, sources = plan.tasks, plan.sources
+    if isinstance(tasks, Tasks) and isinstance(sources, Sources) and not told and sources.dtypes == [spec[0] for spec in tasks.specs]:
+        return {"copied": (len(tasks), sum(tasks.lengths))}
+    dtypes = [s.dtype for s in plan.sources]
+    kinds = [told.get(t[0], "") for t in done.plan.tasks] if told else repeat("")
+    firsts = [t[4][0] if len(t[4]) == 1 else None for t in done.plan.tasks]
+    known = [None if p is None else (p[1], p[4], dtypes[p[0]] if p[0] >= 0 else "") for p in firsts]
+    forms = list(zip(kinds, known, [t[2] for t in done.plan.tasks], [t[1][2] for t in done.plan.tasks], strict=False))
+    one = dict(zip(forms, done.plan.tasks, strict=True))
+    found: list[tuple[str, int, int]] = []
+    for form, n in Counter(forms).items():
+        if form[1] is not None:
+            found.append((form[0] or kind_of(one[form], dtypes), n, n * form[3]))
+    found += [(how or kind_of(t, dtypes), 1, t[1][2]) for t, (how, form, *_) in zip(done.plan.tasks, forms, strict=True) if form is None]
     out: dict[str, tuple[int, int]] = {}
-    dtypes = [s.dtype for s in done.plan.sources]
-    told = _entries(done, "target")
-    for task in done.plan.tasks:
-        said = told.get(task.name, {})
-        how = "initialised" if "initialised" in said else "merged" if str(said.get("how", "")).startswith("merged") else ""
-        k = how or kind_of(task, dtypes)
-        n, size = out.get(k, (0, 0))
-        out[k] = (n + 1, size + task.slot.length)
+    for k, n, size in found:
+        out[k] = (out.get(k, (0, 0))[0] + n, out.get(k, (0, 0))[1] + size)
     return {k: out[k] for k in _WORDS if k in out}
+
+
+def _made(said: Mapping[str, Any]) -> str:
+    """What the ledger says of a tensor that its pieces do not tell."""
+    return "initialised" if "initialised" in said else "merged" if str(said.get("how", "")).startswith("merged") else ""
 
 
 def bytes_read(done: Conversion) -> int:
@@ -85,7 +104,7 @@ def _dry_run(done: Conversion, style: str, shown: Callable[[str], str]) -> str:
     copied = [store.file_size(path) for path, _ in done.plan.copies]
     files += [[shown(n), f"{human_bytes(size)}, copied"] for (_, n), size in zip(done.plan.copies, copied, strict=True)]
     dropped = _dropped(done)
-    ties = [t for t in _entries(done, "target").values() if str(t.get("how", "")).startswith("tied to ")]
+    ties = [t for t in unusual(_entries(done, "target")).values() if str(t.get("how", "")).startswith("tied to ")]
     work = [[k, n, human_bytes(size)] for k, (n, size) in totals(done).items()]
     work += [["tied (a second name)", len(ties), "0 B"]] if ties else []
     work += [[f"dropped: {shown(why)}", n, human_bytes(size)] for why, (n, size) in dropped.items()]
@@ -113,7 +132,7 @@ def _entries(done: Conversion, side: str) -> Mapping[str, Mapping[str, Any]]:
 def _dropped(done: Conversion) -> dict[str, tuple[int, int]]:
     """Why -> (source tensors that do not go over, their bytes)."""
     out: dict[str, tuple[int, int]] = {}
-    for entry in _entries(done, "source").values():
+    for entry in unusual(_entries(done, "source")).values():
         why = entry.get("dropped")
         if why:
             n, size = out.get(why, (0, 0))

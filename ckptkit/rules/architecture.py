@@ -110,7 +110,7 @@ def architecture(s: Subject) -> Iterator[Finding]:
     if arch is None:
         if known is None and is_learned(declared) and s.config is not None and not _beyond(s, str(declared)):
             yield _other_layout(s, str(declared))
-        elif known is not None and s.whole is None:
+        elif known is not None and s.whole is None and (s.checkpoint.tensors or s.checkpoint.unread):
             names = sorted(s.checkpoint.tensors, key=natural)
             inside = s.config is not None and s.config.reader is not None  # a GGUF file may hold an adapter of what it names
             yield Finding(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ..arch import architectures, learned_index
+from ..arch import architectures, countable, learned_index
 from ..containers import containers
 from ..errors import UsageError, one_of
 from ..findings import Finding
@@ -30,10 +30,8 @@ WORDS = ("architecture", "dialect", "container", "variant", "dtype")
 def parse_expectations(expect: Mapping[str, object], what: str = "--expect", path: str | None = None) -> dict[str, object]:
     """{"layers": "24"} (or 24) with numbers as numbers, said in `what` (of the file `path`); UsageError for what nobody can expect."""
     if not expect:
-        return {}  # without opening the tables of all architectures
-    known = set(WORDS) | {"parameters", "tensors"}
-    for arch in architectures().values():
-        known |= {a for p in arch.params.values() for a in p.layout.axes} | {count_name(p) for p in arch.counted} | set(arch.config_counts)
+        return {}
+    known = {*WORDS, "parameters", "tensors", *countable()}
     out: dict[str, object] = {}
     for key, said in expect.items():
         value = said if isinstance(said, str) else f"{said}"

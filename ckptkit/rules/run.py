@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from .._typing import TYPE_CHECKING, NamedTuple
 from ..containers import Checkpoint, Packed, drop_explained
@@ -114,14 +115,23 @@ def look(
     phase(asked.progress, "holding tensors against each other")
     if integrity:
         _unpack(subject.checkpoint, scan.values.keys() | scan.statistics.keys())
-    import numpy as np
-
+    compared = integrity and subject.graph.recognition is not None
+    if not (compared or values):
+        return Looked(findings, scan)
     from ..rules import CHECKS
 
-    with np.errstate(all="ignore"):  # numbers that overflow are a finding, and no remark of numpy's
+    with _unremarked() if values else nullcontext():
         for _, reads, check in CHECKS:
-            if reads == "weights" and integrity and subject.graph.recognition is not None:
+            if reads == "weights" and compared:
                 findings += check(subject)
             elif reads == "values" and values:
                 findings += check(subject, scan)
     return Looked(findings, scan)
+
+
+def _unremarked() -> AbstractContextManager[object]:
+    """Numbers that overflow are a finding, and no remark of numpy's. Imports numpy: what is only compared (a conversion's source) needs
+    none, and importing it takes longer than a small conversion."""
+    import numpy as np
+
+    return np.errstate(all="ignore")

@@ -29,6 +29,7 @@ from .figures import Statistics
 from .jobs import Job, item_size, lies_in_runs, plan, sampled
 from .signs import Signs, Tracker
 from .statistics import Running, has_statistics, mean_of, running
+from .sums import Sums, together, wrong_ones
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,13 +145,15 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     looked = [tensors[n] for n in dict.fromkeys([*values, *figures, *asked.digests]) if n in asked.digests or same.get(n, n) == n]
     in_runs = [t for t in looked if lies_in_runs(t)]
     if asked.share >= 1:
-        todo = plan(in_runs, list(checkpoint.checks()) if checks else [], asked.digests.keys())
+        held = list(checkpoint.checks()) if checks else []
+        sums, held = together(held, planned.PIECE) if not in_runs else ([], held)
+        todo = plan(in_runs, held, asked.digests.keys())
     else:
-        todo = sampled(in_runs, asked.share)
-    every: list[Job | StoredTensor] = [*todo, *(t for t in looked if not lies_in_runs(t))]
-    every.sort(key=lambda j: -(j.size if isinstance(j, Job) else j.spec.nbytes))
+        sums, todo = [], sampled(in_runs, asked.share)
+    every: list[Job | Sums | StoredTensor] = [*todo, *sums, *(t for t in looked if not lies_in_runs(t))]
+    every.sort(key=lambda j: -(j.spec.nbytes if isinstance(j, StoredTensor) else j.size))
     watch = Watch(asked.progress, asked.cancelled)
-    watch.total = sum(j.size if isinstance(j, Job) else j.spec.nbytes for j in every)
+    watch.total = sum(j.spec.nbytes if isinstance(j, StoredTensor) else j.size for j in every)
     expected: dict[str, int] = {}
     for job in todo:
         for r in job.runs:
@@ -158,7 +161,7 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
                 expected[r.tensor.name] = expected.get(r.tensor.name, 0) + r.extent.length // item_size(r.tensor)
     state = _Pass(checkpoint, values, figures, asked.digests, expected, watch)
     state.statistics = {n: running(tensors[n].spec, 0).result() for n in figures if not tensors[n].spec.numel}
-    for path in {*checkpoint.files, *(r.extent.path for j in todo for r in j.runs)}:
+    for path in {*checkpoint.files, *(r.extent.path for j in todo for r in j.runs), *(x.path for x in sums)}:
         checkpoint.blob(path)  # opened before the threads ask for them
     with using(**checkpoint.limits):
         on_threads(state.do, enumerate(every), asked.jobs)
@@ -211,7 +214,7 @@ class _Pass:
         self._open: dict[str, Running] = {}  # of tensors that several jobs read
         self._lock, self._local = threading.Lock(), threading.local()
 
-    def do(self, numbered: tuple[int, Job | StoredTensor]) -> None:
+    def do(self, numbered: tuple[int, Job | Sums | StoredTensor]) -> None:
         number, job = numbered
         if isinstance(job, StoredTensor):
             self._alone(job)
@@ -219,6 +222,9 @@ class _Pass:
         buffer = getattr(self._local, "buffer", None)
         if buffer is None:
             buffer = self._local.buffer = memory(planned.PIECE + LINE)
+        if isinstance(job, Sums):
+            self._sums(number, job, in_line(buffer, job.start)[: job.size])
+            return
         took = _Taken({}, {}, {})
         wrong = self._read(job, buffer, took)
         if wrong is not None:
@@ -238,6 +244,14 @@ class _Pass:
                     self._open[name] = part
                 if self._open[name].count == self._expected[name]:
                     self.statistics[name] = self._open.pop(name).result()
+
+    def _sums(self, number: int, job: Sums, piece: memoryview) -> None:
+        """Hold many small checksums against what one read gives."""
+        have = _fill(self.checkpoint.blob(job.path), piece, job.start)
+        found = wrong_ones(job, piece[:have])
+        with self._lock:
+            self.found += [(number, wrong) for wrong in found]
+        self.watch(len(piece))
 
     def _read(self, job: Job, buffer: memoryview, took: _Taken) -> tuple[Check, int | None] | None:
         """Read the runs of one job; its checksum if that does not hold, and what it is (None where the file ends before)."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from operator import attrgetter
-from typing import Any
 
+from .._typing import TYPE_CHECKING, Any
 from ..errors import CheckpointError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 GAP = 64 << 10  # bytes between two runs up to which they are one request
 PART = 4 << 20  # bytes of a request

@@ -864,66 +864,6 @@ static int digits_of(uint64_t n, char *out)
     return count;
 }
 
-/* weave(columns, count): the columns' items row by row. A column is bytes (the same in each row), a list of bytes or of text (UTF-8), or
- * (format, list of numbers): "I" in 32 bits, little-endian, "d" as digits */
-static PyObject *py_weave(PyObject *self, PyObject *args)
-{
-    PyObject *columns, *out = NULL;
-    Py_ssize_t count;
-    if (!PyArg_ParseTuple(args, "O!n", &PyList_Type, &columns, &count)) return NULL;
-    Py_ssize_t width = PyList_GET_SIZE(columns), room = 1 << 16, size = 0;
-    char *buffer = PyMem_Malloc((size_t)room);
-    if (buffer == NULL) return PyErr_NoMemory();
-    for (Py_ssize_t c = 0; c < width; c++) {
-        PyObject *column = PyList_GET_ITEM(columns, c), *list = column;
-        if (PyTuple_Check(column)) {
-            if (PyTuple_GET_SIZE(column) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(column, 0))) { list = NULL; }
-            else list = PyTuple_GET_ITEM(column, 1);
-        }
-        if (!PyBytes_Check(column) && (list == NULL || !PyList_Check(list) || PyList_GET_SIZE(list) != count)) {
-            PyErr_SetString(PyExc_ValueError, "a column is bytes, or a list of as many items as there are rows");
-            goto end;
-        }
-    }
-    for (Py_ssize_t row = 0; row < count; row++) {
-        for (Py_ssize_t c = 0; c < width; c++) {
-            PyObject *column = PyList_GET_ITEM(columns, c);
-            char small[24];
-            const char *text = small;
-            Py_ssize_t n;
-            if (PyBytes_Check(column)) {
-                text = PyBytes_AS_STRING(column);
-                n = PyBytes_GET_SIZE(column);
-            } else if (PyTuple_Check(column)) {
-                uint64_t value = PyLong_AsUnsignedLongLong(PyList_GET_ITEM(PyTuple_GET_ITEM(column, 1), row));
-                if (value == (uint64_t)-1 && PyErr_Occurred()) goto end;
-                if (PyUnicode_READ_CHAR(PyTuple_GET_ITEM(column, 0), 0) == 'd') n = digits_of(value, small);
-                else {
-                    if (value > UINT32_MAX) { PyErr_SetString(PyExc_ValueError, "a number needs more than 32 bits"); goto end; }
-                    for (int i = 0; i < 4; i++) small[i] = (char)(value >> (8 * i));
-                    n = 4;
-                }
-            } else {
-                PyObject *item = PyList_GET_ITEM(column, row);
-                if (PyBytes_Check(item)) { text = PyBytes_AS_STRING(item); n = PyBytes_GET_SIZE(item); }
-                else if ((text = PyUnicode_AsUTF8AndSize(item, &n)) == NULL) goto end;
-            }
-            if (size + n > room) {
-                while (size + n > room) room *= 2;
-                char *more = PyMem_Realloc(buffer, (size_t)room);
-                if (more == NULL) { PyErr_NoMemory(); goto end; }
-                buffer = more;
-            }
-            memcpy(buffer + size, text, (size_t)n);
-            size += n;
-        }
-    }
-    out = PyBytes_FromStringAndSize(buffer, size);
-end:
-    PyMem_Free(buffer);
-    return out;
-}
-
 static char *put_varint(char *p, size_t n)
 {
     for (; n > 127; n >>= 7) *p++ = (char)(n | 128);
@@ -935,6 +875,133 @@ static char *put_word(char *p, uint32_t n)
 {
     for (int i = 0; i < 4; i++) *p++ = (char)(n >> (8 * i));
     return p;
+}
+
+/* one column of `weave`: what it is (bytes, a list, numbers as "I" or "d", "L" a list of which each has its length before it, "+" numbers
+ * that ascend by a step), and where its items come from */
+struct column { PyObject *list; char kind; uint64_t first, step; };
+
+static int column_of(PyObject *given, Py_ssize_t count, struct column *out)
+{
+    *out = (struct column){given, PyBytes_Check(given) ? 'b' : 'l', 0, 0};
+    if (PyTuple_Check(given)) {
+        PyObject *format = PyTuple_GET_SIZE(given) ? PyTuple_GET_ITEM(given, 0) : NULL;
+        if (format == NULL || !PyUnicode_Check(format) || PyUnicode_GET_LENGTH(format) != 1) goto wrong;
+        out->kind = (char)PyUnicode_READ_CHAR(format, 0);
+        if (out->kind == '+' && PyTuple_GET_SIZE(given) == 3) {
+            out->first = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(given, 1));
+            if (PyErr_Occurred()) return -1;
+            out->step = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(given, 2));
+            if (PyErr_Occurred()) return -1;
+            if (count && (out->first > UINT32_MAX || out->step > UINT32_MAX ||
+                          out->first + out->step * (uint64_t)(count - 1) > UINT32_MAX)) {
+                PyErr_SetString(PyExc_ValueError, "a number needs more than 32 bits");
+                return -1;
+            }
+            return 0;
+        }
+        if ((out->kind != 'I' && out->kind != 'd' && out->kind != 'L') || PyTuple_GET_SIZE(given) != 2) goto wrong;
+        out->list = PyTuple_GET_ITEM(given, 1);
+    }
+    if (out->kind == 'b' || (PyList_Check(out->list) && PyList_GET_SIZE(out->list) == count)) return 0;
+wrong:
+    PyErr_SetString(PyExc_ValueError, "a column is bytes, or a list of as many items as there are rows");
+    return -1;
+}
+
+/* weave(columns, count): the columns' items row by row. A column is bytes (the same in each row), a list of bytes or of text (UTF-8), or
+ * (format, list): numbers as "I" in 32 bits, little-endian, or "d" as digits; "L" bytes or text behind their length in 32 bits; or
+ * ("+", first, step): numbers in 32 bits */
+static PyObject *py_weave(PyObject *self, PyObject *args)
+{
+    PyObject *columns, *out = NULL;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(args, "O!n", &PyList_Type, &columns, &count)) return NULL;
+    Py_ssize_t width = PyList_GET_SIZE(columns), room = 1 << 16, size = 0;
+    char *buffer = PyMem_Malloc((size_t)room);
+    struct column *held = PyMem_Malloc((size_t)(width ? width : 1) * sizeof *held);
+    if (buffer == NULL || held == NULL) { PyErr_NoMemory(); goto end; }
+    for (Py_ssize_t c = 0; c < width; c++)
+        if (column_of(PyList_GET_ITEM(columns, c), count, held + c) < 0) goto end;
+    for (Py_ssize_t row = 0; row < count; row++) {
+        for (Py_ssize_t c = 0; c < width; c++) {
+            struct column *column = held + c;
+            char small[24];
+            const char *text = small;
+            Py_ssize_t n = 4, lead = 0;
+            if (column->kind == 'b') {
+                text = PyBytes_AS_STRING(column->list);
+                n = PyBytes_GET_SIZE(column->list);
+            } else if (column->kind == '+') {
+                put_word(small, (uint32_t)(column->first + column->step * (uint64_t)row));
+            } else if (column->kind == 'I' || column->kind == 'd') {
+                uint64_t value = PyLong_AsUnsignedLongLong(PyList_GET_ITEM(column->list, row));
+                if (value == (uint64_t)-1 && PyErr_Occurred()) goto end;
+                if (column->kind == 'd') n = digits_of(value, small);
+                else {
+                    if (value > UINT32_MAX) { PyErr_SetString(PyExc_ValueError, "a number needs more than 32 bits"); goto end; }
+                    put_word(small, (uint32_t)value);
+                }
+            } else {
+                PyObject *item = PyList_GET_ITEM(column->list, row);
+                if (PyBytes_Check(item)) { text = PyBytes_AS_STRING(item); n = PyBytes_GET_SIZE(item); }
+                else if ((text = PyUnicode_AsUTF8AndSize(item, &n)) == NULL) goto end;
+                if (column->kind == 'L') {
+                    if ((uint64_t)n > UINT32_MAX) { PyErr_SetString(PyExc_ValueError, "a text of more than 32 bits"); goto end; }
+                    put_word(small, (uint32_t)n);
+                    lead = 4;
+                }
+            }
+            if (size + n + lead > room) {
+                while (size + n + lead > room) room *= 2;
+                char *more = PyMem_Realloc(buffer, (size_t)room);
+                if (more == NULL) { PyErr_NoMemory(); goto end; }
+                buffer = more;
+            }
+            memcpy(buffer + size, small, (size_t)lead);
+            memcpy(buffer + size + lead, text, (size_t)n);
+            size += n + lead;
+        }
+    }
+    out = PyBytes_FromStringAndSize(buffer, size);
+end:
+    PyMem_Free(buffer);
+    PyMem_Free(held);
+    return out;
+}
+
+/* ---- bytes -------------------------------------------------------------------------------------------------------------------- */
+
+/* scatter(memory, base, offsets, held, start, starts, lengths): runs of `held`, which begins at `start`, to `memory`, which begins at
+ * `base` */
+static PyObject *py_scatter(PyObject *self, PyObject *args)
+{
+    Py_buffer to, from;
+    PyObject *offsets, *starts, *lengths, *out = NULL;
+    long long base, first;
+    if (!PyArg_ParseTuple(args, "w*LO!y*LO!O!", &to, &base, &PyList_Type, &offsets, &from, &first, &PyList_Type, &starts,
+                          &PyList_Type, &lengths))
+        return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(offsets);
+    if (PyList_GET_SIZE(starts) != count || PyList_GET_SIZE(lengths) != count) {
+        PyErr_SetString(PyExc_ValueError, "a start and a length for each run are wanted");
+        goto end;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        long long at = PyLong_AsLongLong(PyList_GET_ITEM(offsets, i)), start = PyLong_AsLongLong(PyList_GET_ITEM(starts, i));
+        long long n = PyLong_AsLongLong(PyList_GET_ITEM(lengths, i));
+        if (PyErr_Occurred()) goto end;
+        if (n < 0 || at < base || start < first || n > to.len || n > from.len || at - base > to.len - n || start - first > from.len - n) {
+            PyErr_SetString(PyExc_ValueError, "a run that is not within both");
+            goto end;
+        }
+        memcpy((char *)to.buf + (at - base), (const char *)from.buf + (start - first), (size_t)n);
+    }
+    out = Py_NewRef(Py_None);
+end:
+    PyBuffer_Release(&to);
+    PyBuffer_Release(&from);
+    return out;
 }
 
 /* build(keys, values, first, interval, most): a block of a table of the items from `first` on, until it has `most` bytes, and before one
@@ -1001,51 +1068,48 @@ end:
     return out;
 }
 
-static char *put_half(char *p, uint32_t n)
+/* protos(heads, tails, offsets, sums): the BundleEntryProto of each: its head, the offset, its tail and the masked checksum; None for one
+ * of another form (no tail, or a checksum that masked is 0) */
+static PyObject *py_protos(PyObject *self, PyObject *args)
 {
-    *p++ = (char)n;
-    *p++ = (char)(n >> 8);
-    return p;
-}
-
-/* the fields of a record to be written (name, header, start, size) and its checksum; 0 where it is empty or needs more than 32 bits */
-static int record(PyObject *records, PyObject *crcs, Py_ssize_t i, const char **name, Py_ssize_t *length, long long *of, uint32_t *crc)
-{
-    PyObject *row = PyList_GET_ITEM(records, i);
-    if (!PyTuple_Check(row) || PyTuple_GET_SIZE(row) != 4) return 0;
-    if ((*name = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(row, 0), length)) == NULL) return -1;
-    for (int k = 0; k < 3; k++) {
-        of[k] = PyLong_AsLongLong(PyTuple_GET_ITEM(row, k + 1));
-        if (of[k] == -1 && PyErr_Occurred()) return -1;
+    PyObject *heads, *tails, *offsets, *sums, *out;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!", &PyList_Type, &heads, &PyList_Type, &tails, &PyList_Type, &offsets, &PyList_Type, &sums))
+        return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(heads);
+    if (PyList_GET_SIZE(tails) != count || PyList_GET_SIZE(offsets) != count || PyList_GET_SIZE(sums) != count) {
+        PyErr_SetString(PyExc_ValueError, "a tail, an offset and a checksum for each entry are wanted");
+        return NULL;
     }
-    unsigned long sum = PyLong_AsUnsignedLong(PyList_GET_ITEM(crcs, i));
-    if (sum == (unsigned long)-1 && PyErr_Occurred()) return -1;
-    *crc = (uint32_t)sum;
-    long long pad = of[1] - of[0] - 34 - *length;
-    return of[0] >= 0 && of[0] < UINT32_MAX && of[2] > 0 && of[2] < UINT32_MAX && *length < 0xFFFF && pad >= 0 && pad < 0xFF00;
-}
-
-/* place(names, sizes, align): (name, header, start, size) of records one after another, their bytes at multiples of `align`; None where
- * one needs more than 32 bits */
-static PyObject *py_place(PyObject *self, PyObject *args)
-{
-    PyObject *names, *sizes, *out;
-    unsigned long long at = 0, align;
-    if (!PyArg_ParseTuple(args, "O!O!K", &PyList_Type, &names, &PyList_Type, &sizes, &align)) return NULL;
-    Py_ssize_t count = PyList_GET_SIZE(names), length;
-    if (PyList_GET_SIZE(sizes) != count || !align) { PyErr_SetString(PyExc_ValueError, "a size for each name is wanted"); return NULL; }
     if ((out = PyList_New(0)) == NULL) return NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *name = PyList_GET_ITEM(names, i), *size = PyList_GET_ITEM(sizes, i);
-        unsigned long long n = PyLong_AsUnsignedLongLong(size);
-        if (PyErr_Occurred() || PyUnicode_AsUTF8AndSize(name, &length) == NULL) goto failed;
-        if (n >= UINT32_MAX || at >= UINT32_MAX) {
-            Py_DECREF(out);
-            return Py_NewRef(Py_None);
+        PyObject *head = PyList_GET_ITEM(heads, i), *tail = PyList_GET_ITEM(tails, i);
+        if (!PyBytes_Check(head) || !PyBytes_Check(tail)) { PyErr_SetString(PyExc_ValueError, "heads and tails are bytes"); goto failed; }
+        unsigned long long offset = PyLong_AsUnsignedLongLong(PyList_GET_ITEM(offsets, i));
+        if (PyErr_Occurred()) goto failed;
+        unsigned long long sum = PyLong_AsUnsignedLongLong(PyList_GET_ITEM(sums, i));
+        if (PyErr_Occurred()) goto failed;
+        if (sum > UINT32_MAX) { PyErr_SetString(PyExc_ValueError, "a checksum of more than 32 bits"); goto failed; }
+        uint32_t crc = (uint32_t)sum, masked = (crc >> 15 | crc << 17) + 0xA282EAD8u;
+        Py_ssize_t before = PyBytes_GET_SIZE(head), after = PyBytes_GET_SIZE(tail);
+        if (!after || !masked) {
+            if (PyList_Append(out, Py_None) < 0) goto failed;
+            continue;
         }
-        unsigned long long start = (at + 34 + (unsigned long long)length + align - 1) / align * align;
-        if (put(out, Py_BuildValue("(OKKO)", name, at, start, size)) < 0) goto failed;
-        at = start + n + (n ? 16 : 0);
+        char middle[12], *end = middle;
+        if (offset) {
+            *end++ = ' ';
+            for (; offset > 127; offset >>= 7) *end++ = (char)(offset | 128);
+            *end++ = (char)offset;
+        }
+        PyObject *made = PyBytes_FromStringAndSize(NULL, before + (end - middle) + after + 4);
+        if (made == NULL) goto failed;
+        char *p = PyBytes_AS_STRING(made);
+        memcpy(p, PyBytes_AS_STRING(head), (size_t)before);
+        memcpy(p + before, middle, (size_t)(end - middle));
+        p += before + (end - middle);
+        memcpy(p, PyBytes_AS_STRING(tail), (size_t)after);
+        put_word(p + after, masked);
+        if (put(out, made) < 0) goto failed;
     }
     return out;
 failed:
@@ -1053,24 +1117,89 @@ failed:
     return NULL;
 }
 
-/* tails(records, crcs): what stands behind each record's bytes: its descriptor, and the local header of the next (of the last: nothing);
- * None where one is empty or large */
+static char *put_half(char *p, uint32_t n)
+{
+    *p++ = (char)n;
+    *p++ = (char)(n >> 8);
+    return p;
+}
+
+/* records to be written, by columns: names, headers, starts, sizes, checksums; -1 where they are not as many of each */
+static int records_of(PyObject *args, PyObject **columns)
+{
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!", &PyList_Type, columns, &PyList_Type, columns + 1, &PyList_Type, columns + 2, &PyList_Type,
+                          columns + 3, &PyList_Type, columns + 4))
+        return -1;
+    for (int k = 1; k < 5; k++)
+        if (PyList_GET_SIZE(columns[k]) != PyList_GET_SIZE(columns[0])) {
+            PyErr_SetString(PyExc_ValueError, "a header, a start, a size and a checksum for each record are wanted");
+            return -1;
+        }
+    return 0;
+}
+
+/* the name of a record, (header, start, size) and its checksum; 0 where it is empty or needs more than 32 bits */
+static int record(PyObject **columns, Py_ssize_t i, const char **name, Py_ssize_t *length, long long *of, uint32_t *crc)
+{
+    if ((*name = PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(columns[0], i), length)) == NULL) return -1;
+    for (int k = 0; k < 3; k++) {
+        of[k] = PyLong_AsLongLong(PyList_GET_ITEM(columns[k + 1], i));
+        if (of[k] == -1 && PyErr_Occurred()) return -1;
+    }
+    unsigned long sum = PyLong_AsUnsignedLong(PyList_GET_ITEM(columns[4], i));
+    if (sum == (unsigned long)-1 && PyErr_Occurred()) return -1;
+    *crc = (uint32_t)sum;
+    long long pad = of[1] - of[0] - 34 - *length;
+    return of[0] >= 0 && of[0] < UINT32_MAX && of[2] > 0 && of[2] < UINT32_MAX && *length < 0xFFFF && pad >= 0 && pad < 0xFF00;
+}
+
+/* place(names, sizes, align): (headers, starts) of records one after another, their bytes at multiples of `align`; None where one needs
+ * more than 32 bits */
+static PyObject *py_place(PyObject *self, PyObject *args)
+{
+    PyObject *names, *sizes, *headers, *starts = NULL;
+    unsigned long long at = 0, align;
+    if (!PyArg_ParseTuple(args, "O!O!K", &PyList_Type, &names, &PyList_Type, &sizes, &align)) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(names), length;
+    if (PyList_GET_SIZE(sizes) != count || !align) { PyErr_SetString(PyExc_ValueError, "a size for each name is wanted"); return NULL; }
+    if ((headers = PyList_New(0)) == NULL || (starts = PyList_New(0)) == NULL) goto failed;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyList_GET_ITEM(names, i), *size = PyList_GET_ITEM(sizes, i);
+        unsigned long long n = PyLong_AsUnsignedLongLong(size);
+        if (PyErr_Occurred() || PyUnicode_AsUTF8AndSize(name, &length) == NULL) goto failed;
+        if (n >= UINT32_MAX || at >= UINT32_MAX) {
+            Py_DECREF(headers);
+            Py_DECREF(starts);
+            return Py_NewRef(Py_None);
+        }
+        unsigned long long start = (at + 34 + (unsigned long long)length + align - 1) / align * align;
+        if (put_number(headers, at) < 0 || put_number(starts, start) < 0) goto failed;
+        at = start + n + (n ? 16 : 0);
+    }
+    return Py_BuildValue("(NN)", headers, starts);
+failed:
+    Py_XDECREF(headers);
+    Py_XDECREF(starts);
+    return NULL;
+}
+
+/* tails(names, headers, starts, sizes, checksums): what stands behind each record's bytes: its descriptor, and the local header of the
+ * next (of the last: nothing); None where one is empty or large */
 static PyObject *py_tails(PyObject *self, PyObject *args)
 {
-    PyObject *records, *crcs, *out;
-    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &records, &PyList_Type, &crcs)) return NULL;
-    Py_ssize_t count = PyList_GET_SIZE(records), length, next_length = 0;
-    if (PyList_GET_SIZE(crcs) != count) { PyErr_SetString(PyExc_ValueError, "a checksum for each record is wanted"); return NULL; }
+    PyObject *columns[5], *out;
+    if (records_of(args, columns) < 0) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(columns[0]), length, next_length = 0;
     const char *name, *next = NULL;
     long long of[3], after[3] = {0, 0, 0};
     uint32_t crc, next_crc;
     int fits = 1;
     if ((out = PyList_New(0)) == NULL) return NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
-        if ((fits = record(records, crcs, i, &name, &length, of, &crc)) != 1) goto other;
+        if ((fits = record(columns, i, &name, &length, of, &crc)) != 1) goto other;
         Py_ssize_t pad = 0, size = 16;
         if (i + 1 < count) {
-            if ((fits = record(records, crcs, i + 1, &next, &next_length, after, &next_crc)) != 1) goto other;
+            if ((fits = record(columns, i + 1, &next, &next_length, after, &next_crc)) != 1) goto other;
             pad = (Py_ssize_t)(after[1] - after[0] - 34 - next_length);
             size += 34 + next_length + pad;
         }
@@ -1102,20 +1231,19 @@ failed:
     return NULL;
 }
 
-/* directory(records, crcs): the entries of a zip's central directory; None where one is empty or large */
+/* directory(names, headers, starts, sizes, checksums): the entries of a zip's central directory; None where one is empty or large */
 static PyObject *py_directory(PyObject *self, PyObject *args)
 {
-    PyObject *records, *crcs, *out = NULL;
-    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &records, &PyList_Type, &crcs)) return NULL;
-    Py_ssize_t count = PyList_GET_SIZE(records), length, size = 0;
-    if (PyList_GET_SIZE(crcs) != count) { PyErr_SetString(PyExc_ValueError, "a checksum for each record is wanted"); return NULL; }
+    PyObject *columns[5], *out = NULL;
+    if (records_of(args, columns) < 0) return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(columns[0]), length, size = 0;
     const char *name;
     long long of[3];
     uint32_t crc;
     char *p = NULL;
     for (int round = 0; round < 2; round++) { /* how long it is, and then what it says */
         for (Py_ssize_t i = 0; i < count; i++) {
-            int fits = record(records, crcs, i, &name, &length, of, &crc);
+            int fits = record(columns, i, &name, &length, of, &crc);
             if (fits != 1) {
                 Py_XDECREF(out);
                 return fits < 0 ? NULL : Py_NewRef(Py_None);
@@ -1142,7 +1270,8 @@ static PyMethodDef METHODS[] = {
     {"tensors", py_tensors, METH_VARARGS, NULL}, {"central", py_central, METH_VARARGS, NULL}, {"locals", py_locals, METH_VARARGS, NULL},
     {"entry", py_entry, METH_VARARGS, NULL}, {"says", py_says, METH_VARARGS, NULL}, {"block", py_block, METH_VARARGS, NULL},
     {"entries", py_entries, METH_VARARGS, NULL}, {"weave", py_weave, METH_VARARGS, NULL},
-    {"build", py_build, METH_VARARGS, NULL},
+    {"build", py_build, METH_VARARGS, NULL}, {"scatter", py_scatter, METH_VARARGS, NULL},
+    {"protos", py_protos, METH_VARARGS, NULL},
     {"place", py_place, METH_VARARGS, NULL}, {"tails", py_tails, METH_VARARGS, NULL}, {"directory", py_directory, METH_VARARGS, NULL},
     {"sorts", py_sorts, METH_VARARGS, NULL}, {"pluck", py_pluck, METH_VARARGS, NULL}, {"tuples", py_tuples, METH_VARARGS, NULL},
     {"patterns", py_patterns, METH_VARARGS, NULL}, {"layered", py_layered, METH_VARARGS, NULL},

@@ -694,6 +694,114 @@ out:
     return r;
 }
 
+/* ---- errors in steps ---------------------------------------------------------------------------------------------------------- */
+
+#define FARTHEST 1e9f /* stands for an error under a scale of zero, or of what is no number */
+#define GRID 1024 /* values of a grid at most */
+
+typedef struct {
+    const f32 *values; /* in order */
+    int n, even; /* whether they are one apart */
+    uint16_t from[4096]; /* by the sign, the exponent and three bits of a number: the first value that can be the next one */
+} Grid;
+
+INLINE int first_from(const f32 *values, int n, float x)
+{
+    int low = 0, high = n;
+    while (low < high) {
+        const int half = (low + high) / 2;
+        if (values[half] < x) low = half + 1; else high = half;
+    }
+    return low;
+}
+
+static void make_grid(Grid *g, const f32 *values, int n)
+{
+    g->values = values; g->n = n; g->even = 1;
+    for (int i = 1; i < n; i++) g->even &= values[i] - values[i - 1] == 1.0f;
+    for (uint32_t k = 0; k < 4096; k++) {
+        const float least = float_of(k << 20 | (k & 0x800u ? 0xFFFFFu : 0));
+        g->from[k] = (uint16_t)(least == least ? first_from(values, n, least) : 0);
+    }
+}
+
+/* the first value that is no less than `x`; `n` where none is, or x is no number */
+INLINE int next_on(const Grid *g, float x)
+{
+    int i;
+    if (!(x == x)) return g->n;
+    if (g->even) { /* the difference is right to less than one */
+        const float guess = x - g->values[0], most = (float)(g->n - 1);
+        i = (int)(guess < 0 ? 0 : guess > most ? most : guess);
+        i -= i > 0 && g->values[i - 1 + !i] >= x;
+        i += g->values[i] < x;
+        return i + (i < g->n && g->values[i - (i == g->n)] < x);
+    }
+    i = g->from[bits_of(x) >> 20];
+    while (i < g->n && g->values[i] < x) i++;
+    return i;
+}
+
+INLINE float size_of(float x) { return float_of(bits_of(x) & 0x7FFFFFFFu); }
+INLINE int is_finite(float x) { return (bits_of(x) & 0x7F800000u) != 0x7F800000u; }
+
+/* of each element: the steps between what was meant and what is there, and what rounding may be off; see packing/_steps.py */
+INLINE int steps_body(const f32 *original, const f32 *packed, const f32 *unit, const f32 *lost, Py_ssize_t each, Py_ssize_t every, const Grid *g, float allowed,
+                      float span, f32 *far, f32 *limit, Py_ssize_t n)
+{
+    const float usual = (float)((double)allowed * 1.002), farther = allowed > 1 ? allowed : 1;
+    Py_ssize_t a_unit = 0, a_loss = 0, of_unit = 0, of_loss = 0; /* counted, since a division takes longer than all the rest */
+    for (Py_ssize_t k = 0; k < n; k++, of_unit++, of_loss++) {
+        if (of_unit == each) { of_unit = 0; a_unit++; }
+        if (of_loss == every) { of_loss = 0; a_loss++; }
+        const float o = original[k], p = packed[k], u = unit[a_unit];
+        const float at = p / u, meant = o / u;
+        float off = (o - p) / u, gap = 1, may = usual;
+        if (g) {
+            int i = next_on(g, at);
+            i = i < 1 ? 1 : i > g->n - 1 ? g->n - 1 : i;
+            i -= size_of(g->values[i - 1] - at) < size_of(g->values[i] - at); /* no branch: either is as likely */
+            const int up = off > 0, down = off < 0;
+            if (!g->even) {
+                int j = i - !up;
+                j = j < 0 ? 0 : j > g->n - 2 ? g->n - 2 : j;
+                gap = g->values[j + 1] - g->values[j];
+                off /= gap;
+            }
+            if (((i == g->n - 1) & up) | ((i == 0) & down)) may = farther;
+        }
+        const float a = size_of(at), b = size_of(meant);
+        const float larger = a != a ? a : b != b ? b : a > b ? a : b;
+        may += ((g && !g->even ? larger / gap : larger) + span) * lost[a_loss];
+        const float size = o == p ? 0 : size_of(off);
+        far[k] = is_finite(size) && size < FARTHEST ? size : FARTHEST;
+        limit[k] = is_finite(may) ? may : allowed;
+    }
+    return 0;
+}
+VERSIONS(int, steps, (const f32 *original, const f32 *packed, const f32 *unit, const f32 *lost, Py_ssize_t each, Py_ssize_t every, const Grid *g, float allowed,
+                      float span, f32 *far, f32 *limit, Py_ssize_t n),
+         (original, packed, unit, lost, each, every, g, allowed, span, far, limit, n))
+
+/* steps(original, packed, unit, lost, grid, allowed, span, far, limit), all float32: `unit` and `lost` have a number for each so many
+ * elements; without a grid (no bytes) a step is one unit */
+static PyObject *py_steps(PyObject *self, PyObject *args)
+{
+    Py_buffer o = {0}, p = {0}, u = {0}, lost = {0}, grid = {0}, far = {0}, limit = {0}; PyObject *r = NULL; float allowed, span; Grid g;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*ffw*w*", &o, &p, &u, &lost, &grid, &allowed, &span, &far, &limit)) return NULL;
+    EXPECT(o.len % 4 == 0 && p.len == o.len && far.len == o.len && limit.len == o.len && u.len % 4 == 0 && lost.len % 4 == 0)
+    EXPECT(u.len && o.len % u.len == 0 && lost.len && o.len % lost.len == 0 && grid.len % 4 == 0 && grid.len != 4 && grid.len <= 4 * GRID)
+    Py_BEGIN_ALLOW_THREADS
+    if (grid.len) make_grid(&g, grid.buf, (int)(grid.len / 4));
+    steps(o.buf, p.buf, u.buf, lost.buf, o.len / u.len, o.len / lost.len, grid.len ? &g : NULL, allowed, span, far.buf, limit.buf, o.len / 4);
+    Py_END_ALLOW_THREADS
+    r = Py_NewRef(Py_None);
+out:
+    PyBuffer_Release(&o); PyBuffer_Release(&p); PyBuffer_Release(&u); PyBuffer_Release(&lost); PyBuffer_Release(&grid);
+    PyBuffer_Release(&far); PyBuffer_Release(&limit);
+    return r;
+}
+
 typedef int (*Blocks)(const uint8_t *, Py_ssize_t, f32 *);
 static const struct { const char *name; Py_ssize_t bytes, elements; Blocks run; } KINDS[] = {
     {"Q4_0", 18, 32, q4_0}, {"Q8_0", 34, 32, q8_0}, {"Q4_K", 144, 256, q4_k}, {"Q5_K", 176, 256, q5_k}, {"Q6_K", 210, 256, q6_k},
@@ -734,7 +842,7 @@ static PyMethodDef METHODS[] = {
     {"spread", py_spread, METH_VARARGS, NULL}, {"count", py_count, METH_VARARGS, NULL}, {"tally", py_tally, METH_VARARGS, NULL},
     {"blocks", py_blocks, METH_VARARGS, NULL}, {"equal", py_equal, METH_VARARGS, NULL},
     {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL}, {"products", py_products, METH_VARARGS, NULL},
-    {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
+    {"steps", py_steps, METH_VARARGS, NULL}, {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernels", "Inner loops over the elements of tensors.", -1, METHODS};

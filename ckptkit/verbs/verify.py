@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
+from .._typing import TYPE_CHECKING, NamedTuple
 from ..comparison.configured import shown
 from ..comparison.left_out import beyond_unlike, beyond_words, not_compared, other_keys
 from ..comparison.pair import Difference, Level, Pair, Step

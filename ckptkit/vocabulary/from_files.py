@@ -32,6 +32,8 @@ SPECIAL = {
 INSTALL = with_extra("tokenizers")
 MARK = "\u2581"
 P = "tokenizer.ggml."
+# what Gemma 4's answers are parsed by: llama.cpp shows it as text
+SHOWN = ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>')
 
 
 class Vocabulary(NamedTuple):
@@ -59,7 +61,7 @@ class _Missing(Exception):
 def keys_of(folder: str, rows: int, config: Mapping[str, object]) -> Vocabulary:
     """The keys of the tokenizer in `folder` for a matrix of `rows` words; `config` is the model's, which may say special ids."""
     try:
-        words = _words(folder, rows)
+        words = _words(folder, rows, str(config.get("model_type")).startswith("gemma4"))
     except _Missing as e:
         message, hint = e.args
         said = f"the file gets no tokenizer: {message}; llama.cpp takes token ids only"
@@ -81,14 +83,16 @@ def keys_of(folder: str, rows: int, config: Mapping[str, object]) -> Vocabulary:
     return Vocabulary({**keys, **words.keys, **_special(folder, tokens, config), **_template(folder)}, words.findings)
 
 
-def _words(folder: str, rows: int) -> _Words:
+def _words(folder: str, rows: int, merged: bool) -> _Words:
+    """`merged`: whether the model's own kind of BPE of characters keeps its merges, as Gemma 4's does."""
     there = [n for n in FILES if store.is_file(os.path.join(folder, n))]
     for name in there:
         path = os.path.join(folder, name)
         if name.endswith(".model"):
             return _sentencepiece(folder, path, rows)
         if name == "tokenizer.json":
-            return _tokenizers(folder, path)
+            words = _tokenizers(folder, path)
+            return _merged(words, path) if merged and words.model == "llama" else words
         if name == "vocab.txt":
             return _word_pieces(path)
     if "vocab.json" in there and store.is_file(os.path.join(folder, "merges.txt")):
@@ -280,6 +284,15 @@ def _of_characters(said: Mapping[str, Any], tokens: list[str], types: list[int],
     prefixed = any(s.get("type") == "Prepend" for s in every if isinstance(s, dict))
     prefixed |= outer.get("type") == "Metaspace" and outer.get("prepend_scheme", "always") != "never"
     return _Words("llama", tokens, types, scores, {} if prefixed else {P + "add_space_prefix": Value(7, False)})
+
+
+def _merged(words: _Words, path: str) -> _Words:
+    """BPE of characters with its merges, which Gemma 4 has in place of scores; what a chat is parsed by is shown."""
+    model = store.read_json(path)["model"]  # type: ignore[index]
+    merges = tuple(" ".join(_pair(m)) for m in model["merges"])
+    types = [USER if t in SHOWN else kind for t, kind in zip(words.tokens, words.types, strict=True)]
+    keys = {P + "merges": Value(ARRAY, merges, STRING), P + "add_space_prefix": Value(7, False)}
+    return _Words("gemma4", words.tokens, types, [-1000.0] * len(types), keys, words.findings)
 
 
 def _phantom(tokens: Sequence[str], types: Sequence[int]) -> tuple[list[str], list[int]]:

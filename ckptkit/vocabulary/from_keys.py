@@ -37,7 +37,7 @@ def files_of(kept: Mapping[str, object], path: str, rows: int | None = None) -> 
     except ImportError:
         message = "tokenizers is not installed, which writes tokenizer.json: the model is written without a tokenizer"
         return Files((), (Finding("warning", "vocabulary", path, message, INSTALL),))
-    make = {"gpt2": _byte_level, "llama": _of_characters, "bert": _word_pieces, "t5": _unigram}.get(kind)
+    make = {"gpt2": _byte_level, "llama": _of_characters, "gemma4": _of_characters, "bert": _word_pieces, "t5": _unigram}.get(kind)
     words = _Words(values)
     made = make(words) if make is not None else f"a tokenizer of the kind {kind!r} is not known here"
     if isinstance(made, str):
@@ -172,14 +172,17 @@ def _byte_level(words: _Words) -> dict[str, Any] | str:
 
 
 def _of_characters(words: _Words) -> dict[str, Any]:
-    """BPE as sentencepiece has it: spaces are characters of their own, single bytes stand for what is lacking."""
+    """BPE as sentencepiece has it: spaces are characters of their own, single bytes stand for what is lacking; its merges follow from
+    its scores, but where the keys list them (Gemma 4)."""
     vocabulary, scores = words.vocabulary(), words.scores()
     unknown = next((words.text(i) for i, kind in enumerate(words.types) if kind == UNKNOWN), None)
-    prefixed = words.flag("add_space_prefix", True)
+    prefixed = words.flag("add_space_prefix", words.kind != "gemma4")
+    written = items(words.values[P + "merges"]) if words.kind == "gemma4" and P + "merges" in words.values else None
+    said = [(m[: (cut := m.find(" ", 1))], m[cut + 1 :]) for m in map(str, written)] if written is not None else None
     model = {
         "type": "BPE", "dropout": None, "unk_token": unknown, "continuing_subword_prefix": None, "end_of_word_suffix": None,
         "fuse_unk": True, "byte_fallback": any(kind == BYTE for kind in words.types), "ignore_merges": False, "vocab": vocabulary,
-        "merges": merges_of(vocabulary, scores, words.types),
+        "merges": said if said is not None else merges_of(vocabulary, scores, words.types),
     }  # fmt: skip
     prepend = [{"type": "Prepend", "prepend": MARK}] if prefixed else []
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}

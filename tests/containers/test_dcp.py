@@ -99,6 +99,7 @@ def test_the_folders_of_accelerate_and_of_torchtitan_are_read_as_their_model(tmp
         saved(tmp_path / "t" / f"step-{step}", dtensors([f"w{step}"]))
     with open_checkpoint(tmp_path / "a") as ckpt:
         assert list(ckpt.tensors) == ["x.w"]
+        assert [f.rule for f in ckpt.findings if "in optimizer_0, a checkpoint of its own: not looked at" in f.message] == ["optimizer"]
     with open_checkpoint(tmp_path / "t") as ckpt:
         assert list(ckpt.tensors) == ["w10"]
 

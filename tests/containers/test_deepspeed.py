@@ -193,9 +193,12 @@ def test_tensor_parallel_ranks_and_experts_are_refused_by_name(tmp_path: Path) -
     shutil.copy(tag / "mp_rank_00_model_states.pt", tag / "mp_rank_01_model_states.pt")
     with pytest.raises(UnsupportedError, match="tensor-parallel"):
         open_checkpoint(made)
-    (tag / "mp_rank_01_model_states.pt").rename(tag / "layer_0_expert_0_mp_rank_00_model_states.pt")
-    with pytest.raises(UnsupportedError, match="of a pipeline"):
-        open_checkpoint(made)
+    other = "mp_rank_01_model_states.pt"
+    for name, what in (("layer_0_expert_0_mp_rank_00_model_states.pt", "experts"), ("layer_01-model_00-model_states.pt", "a pipeline")):
+        (tag / other).rename(tag / name)
+        other = name
+        with pytest.raises(UnsupportedError, match=f"states of {what}"):
+            open_checkpoint(made)
 
 
 @pytest.mark.parametrize("tag", ["../x", "/etc", "", "..", "a/b", "a\0b"])

@@ -10,33 +10,13 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from jax_programs import RESTORE, orbax
 from safetensors.numpy import load_file
 
 import ckptkit
 
 pytest.importorskip("zstandard")
 WHOLE = oracles.FIXTURES / "forms" / "llama_whole"
-
-RESTORE = """
-import os, sys
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-import jax, numpy as np, orbax.checkpoint as ocp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-source, flat, again = sys.argv[1:]
-with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as c:
-    tree = c.restore(source)
-out = {}
-for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-    out[".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path)] = np.asarray(leaf)
-np.savez(flat, **out)
-mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("x", "y"))
-def cut(a):
-    axes = [("x" if d % 2 == 0 else "y") if n % 2 == 0 and d < 2 else None for d, n in enumerate(a.shape)]
-    return jax.device_put(a, NamedSharding(mesh, PartitionSpec(*axes)))
-with ocp.StandardCheckpointer() as c:
-    c.save(again, jax.tree.map(cut, tree))
-"""
 
 
 def by_hand(hf: dict[str, np.ndarray], *, scanned: bool) -> dict[str, np.ndarray]:
@@ -57,7 +37,7 @@ def by_hand(hf: dict[str, np.ndarray], *, scanned: bool) -> dict[str, np.ndarray
 
 @pytest.mark.parametrize("dialect", ["flax", "flax_scanned1", "maxtext"])
 def test_orbax_restores_what_is_written_and_what_it_saves_goes_back(dialect: str, tmp_path: Path) -> None:
-    python = oracles.environment("orbax", "orbax-checkpoint==0.12.8", "jax==0.10.2")
+    python = orbax()
     hf = load_file(WHOLE / "model.safetensors")
     ckptkit.convert(WHOLE, tmp_path / "run", to=dialect, container="orbax")
     oracles.run_in(python, RESTORE, tmp_path / "run", tmp_path / "flat.npz", tmp_path / "again")

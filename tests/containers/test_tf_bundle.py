@@ -69,8 +69,9 @@ def test_tensorflow_reads_what_is_written_in_several_data_files(tmp_path):
     arrays, dtypes = samples()
     layout = layout_of(arrays, dtypes, max_shard_size=200)
     assert len(layout.files) > 5
-    held = [[e for e in layout.state["entries"] if e[3] == i and e[5]] for i in range(len(layout.files) - 2)]
-    assert all(size <= 200 or len(entries) == 1 for (_, size), entries in zip(layout.files, held, strict=False))
+    entries = list(zip(*layout.state["entries"], strict=True))
+    held = [[e for e in entries if e[3] == i and e[5]] for i in range(len(layout.files) - 2)]
+    assert all(size <= 200 or len(found) == 1 for (_, size), found in zip(layout.files, held, strict=False))
     assert [n for n, _ in layout.files[-2:]] == ["checkpoint", "m.ckpt.index"]
     assert layout.files[-1][1] == -1
     write(layout, arrays, tmp_path)

@@ -51,7 +51,7 @@ from ckptkit.support.gin import bindings
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = Path(__file__).resolve().parent / "cases"
-LARGEST = {"pickle": 1 << 12, "deepspeed": 1 << 14}  # bytes of an input; 64 KiB of the others
+LARGEST = {"pickle": 1 << 12, "torchscript": 1 << 12, "deepspeed": 1 << 14}  # bytes of an input; 64 KiB of the others
 _READ = 1 << 16  # bytes up to which a tensor is read
 Target = Callable[[bytes], None]
 
@@ -315,6 +315,23 @@ def fuzz_onnx(data: bytes) -> None:
     _opens(FOLDER.put("model.onnx", data), onnx.open)
 
 
+def fuzz_torchscript(data: bytes) -> None:
+    """The pickle that describes the module of a TorchScript archive, or (by the first byte) the one of what was made constant in it."""
+    import io
+    import zipfile
+
+    described = {"data": b"\x80\2}.", "constants": b"\x80\2)."} | {"constants" if data[:1] == b"\1" else "data": data[1:]}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
+        for folder, pickle in described.items():
+            z.writestr(f"m/{folder}.pkl", pickle)
+            for k in range(6):
+                z.writestr(f"m/{folder}/{k}", bytes(range(48)))
+        z.writestr("m/code/__torch__.py", b"")
+        z.writestr("m/version", b"3\n")
+    _opens(FOLDER.put("script.pt", out.getvalue()), torch.open)
+
+
 def fuzz_joblib(data: bytes) -> None:
     """A joblib file of arrays."""
     _opens(FOLDER.put("params.jl", data), joblib.open)
@@ -403,6 +420,7 @@ TARGETS: dict[str, Target] = {  # the most dangerous first
     "joblib": fuzz_joblib,
     "paddle": fuzz_paddle,
     "onnx": fuzz_onnx,
+    "torchscript": fuzz_torchscript,
     "dcp": _folder("dcp"),
     "deepspeed": _folder("deepspeed"),
     "megatron": _folder("megatron"),

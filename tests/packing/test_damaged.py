@@ -318,3 +318,13 @@ def test_scales_of_rows_that_a_loader_would_spread_over_columns_are_an_error(tmp
     name = next(n for n in arrays if n.endswith("weight_scale"))
     made = put(tmp_path, "quant_ct_fp8_channel", {**arrays, name: arrays[name].reshape(-1)}, metadata)
     assert any(name in e for e in errors(made))
+
+
+@pytest.mark.parametrize(("case", "said", "is_of"), [("quant_awq", "gptq", "AWQ (version gemm)"), ("quant_gptq", "awq", "GPTQ")])
+def test_what_the_configuration_calls_by_a_cousins_name_is_called_by_its_own(case: str, said: str, is_of: str, tmp_path: Path) -> None:
+    whole = next(c for c in CASES if c.startswith(case))
+    arrays, metadata = arrays_of(whole)
+    words = {"quant_method": said, "bits": 4, "group_size": 128, "desc_act": False, "zero_point": True, "version": "gemm"}
+    found = errors(put(tmp_path, whole, arrays, metadata, quantization_config=words))
+    assert found and all(is_of in e and "which the configuration does not say" in e for e in found if ".scales is" in e)
+    assert any(".scales is" in e for e in found)

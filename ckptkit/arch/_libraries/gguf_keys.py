@@ -40,6 +40,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "gemma": ("gemma", "GemmaForCausalLM"),
     "gemma2": ("gemma2", "Gemma2ForCausalLM"),
     "gemma3": ("gemma3", "Gemma3ForCausalLM"),
+    "gemma4": ("gemma4", "Gemma4ForCausalLM"),
     "phi3": ("phi3", "Phi3ForCausalLM"),
     "qwen2moe": ("qwen2_moe", "Qwen2MoeForCausalLM"),
     "qwen3moe": ("qwen3_moe", "Qwen3MoeForCausalLM"),
@@ -94,7 +95,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "qwen35moe": ("qwen3_5_moe", "Qwen3_5MoeForCausalLM"),
 }
 # of how many layers the runtime takes one to see everything, where no key says which (llama_hparams::set_swa_pattern)
-PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5}
+PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5, "gemma4": 6}
 BY_HEADS: Mapping[str, tuple[str, str]] = {
     "granitehybrid": ("attention", "mamba")
 }  # what layers are that have heads of keys, and that do not
@@ -122,10 +123,22 @@ def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
     whole: dict[str, object] = {ROOM: out}
     if isinstance(name, str):
         of = {k.removeprefix(f"{name}."): v for k, v in flat.items() if k.startswith(f"{name}.")}
-        out[DERIVED] = {**_derived(name, of), **derived_rope(of, kept)}
+        out[DERIVED] = {**_derived(name, of), **derived_rope(of, kept), **_of_gemma(name, of, kept)}
         whole[MARK] = name
         whole["ckptkit"] = _block(kept, name, of)
     return whole
+
+
+def _of_gemma(name: str, of: Mapping[str, object], kept: Mapping[str, object]) -> dict[str, object]:
+    """What Gemma 4's keys say together."""
+    if name != "gemma4":
+        return {}
+    from ckptkit.arch._libraries.gguf_gemma import derived
+    from ckptkit.arch._libraries.gguf_rope import FREQS, table
+    from ckptkit.containers.gguf import VALUED
+
+    valued = getattr(kept.get(VALUED), "value", None)
+    return derived(name, of, table(kept, FREQS), valued)
 
 
 def _plain(name: str, value: object) -> object:
@@ -165,7 +178,7 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
     if name in LARGEST and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
         out["query_pre_attn_scalar"] = hidden // heads if layers == LARGEST[name] or not isinstance(width, int) else width
     each = of.get("attention.head_count_kv")
-    if isinstance(each, list) and each and all(isinstance(n, int) for n in each):  # 0 where a layer has no attention
+    if isinstance(each, list) and each and name != "gemma4" and all(isinstance(n, int) for n in each):  # 0 where a layer has no attention
         out["kv_heads"] = max(each)
         attends, other = BY_HEADS.get(name, ("full_attention", "conv"))
         out["layer_types"] = [attends if n else other for n in each]

@@ -223,7 +223,7 @@ def derived_rope(of: Mapping[str, object], kept: Mapping[str, object]) -> dict[s
         elif (said := of.get("rope.scaling.yarn_attn_factor")) is not None:
             out["rope_attention_factor"] = said
         out |= {f"rope_{w}": of[f"rope.scaling.yarn_{w}"] for w in ("beta_fast", "beta_slow") if f"rope.scaling.yarn_{w}" in of}
-    freqs, long, short = (_table(kept, n) for n in (FREQS, LONG, SHORT))
+    freqs, long, short = (table(kept, n) for n in (FREQS, LONG, SHORT))
     if long and short and (kind == "longrope" or origin is not None):
         out |= {"rope_type": "longrope", "rope_long_factor": long, "rope_short_factor": short}
         out["rope_original_max_position_embeddings"] = origin
@@ -252,7 +252,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def _table(kept: Mapping[str, object], name: str) -> list[float]:
+def table(kept: Mapping[str, object], name: str) -> list[float]:
     """The numbers of a table of factors; [] where there is none."""
     from ckptkit.containers.gguf.header import Span, Value, items
 

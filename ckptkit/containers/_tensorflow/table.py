@@ -345,6 +345,12 @@ def _after(key: bytes) -> bytes:
 
 def build(items: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A table of `items`, whose keys ascend, byte for byte as TensorFlow builds it without compression."""
+    both = list(items)
+    return build_of([key for key, _ in both], [value for _, value in both])
+
+
+def build_of(keys: list[bytes], values: list[bytes]) -> bytes:
+    """The same of keys and values."""
     out = bytearray()
     block, index = _Builder(RESTART_INTERVAL), _Builder(1)
     last, pending = b"", b""  # the last key, and the handle of a block whose index entry awaits the next key
@@ -355,16 +361,14 @@ def build(items: Iterable[tuple[bytes, bytes]]) -> bytes:
         out.extend(content + crc32c.mask(crc32c.value(content)).to_bytes(4, "little"))
         return handle
 
-    if isinstance(items, list) and len(items) > _MANY and (native := compiled()) is not None:
-        done = 0
-        keys, values = [key for key, _ in items], [value for _, value in items]
-        while done < len(items):
+    done = 0
+    if len(keys) > _MANY and (native := compiled()) is not None:
+        while done < len(keys):
             if pending:
                 index.add(_between(last, keys[done]), pending)
             content, done = native.build(keys, values, done, RESTART_INTERVAL, BLOCK_SIZE)
             pending, last = put(content), keys[done - 1]
-        items = []
-    for key, value in items:
+    for key, value in zip(keys[done:], values[done:], strict=True):
         if block.out and len(key) + len(value) >= 2 * BLOCK_SIZE:
             pending = put(block.finish())
         if pending:

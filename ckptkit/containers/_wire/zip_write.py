@@ -9,12 +9,11 @@ be 90,000.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from struct import pack
 
-from ..._typing import NamedTuple
+from ..._typing import Any, NamedTuple
 from ...support.columns import compiled, weave, words
 from .zip_archive import ALIGN, CENTRAL, DESCRIPTOR, END, END64, FULL, LOCAL, LOCATOR
 
@@ -40,27 +39,61 @@ class Record(NamedTuple):
         return self.start + self.size + (0 if not self.size else 24 if self.big else 16)
 
 
+class Records(Sequence[Record]):
+    """Entries to be written, by columns."""
+
+    __slots__ = ("headers", "names", "sizes", "starts")
+
+    def __init__(self, names: list[str], headers: list[int], starts: list[int], sizes: list[int]) -> None:
+        self.names, self.headers, self.starts, self.sizes = names, headers, starts, sizes
+
+    @property
+    def columns(self) -> list[Any]:
+        """Names, headers, starts and sizes: what makes them again."""
+        return [self.names, self.headers, self.starts, self.sizes]
+
+    def part(self, first: int, last: int) -> Records:
+        """Those from `first` to before `last`."""
+        return Records(*(column[first:last] for column in self.columns))
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return list(map(partial(tuple.__new__, Record), zip(*(column[i] for column in self.columns), strict=True)))
+        return Record(self.names[i], self.headers[i], self.starts[i], self.sizes[i])
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(partial(tuple.__new__, Record), zip(*self.columns, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def by_columns(records: Sequence[Record]) -> Records:
+    """The same records by columns."""
+    return records if isinstance(records, Records) else Records(*map(list, zip(*records, strict=True) if records else [(), (), (), ()]))
+
+
 def place(entries: Iterable[tuple[str, int]]) -> list[Record]:
     """Where (name, size) records lie, one after another."""
     entries = list(entries)
-    if len(entries) >= _MANY and (native := compiled()) is not None:
-        found = native.place([name for name, _ in entries], [size for _, size in entries], ALIGN)
-        if found is not None:
-            return records_of(found)
-    out = []
-    at, new = 0, tuple.__new__
-    for name, size in entries:
+    return list(place_all([name for name, _ in entries], [size for _, size in entries]))
+
+
+def place_all(names: list[str], sizes: list[int]) -> Records:
+    """The same of names and sizes."""
+    native = compiled() if len(names) >= _MANY else None
+    found = native.place(names, sizes, ALIGN) if native is not None else None
+    if found is not None:
+        return Records(names, *found, sizes)
+    headers, starts, at = [], [], 0
+    for name, size in zip(names, sizes, strict=True):
         big = size >= FULL or at >= FULL
         fixed = at + 34 + len(name if name.isascii() else name.encode()) + (len(_extra64(size, at)) if big else 0)
         start = fixed + -fixed % ALIGN
-        out.append(new(Record, (name, at, start, size)))
+        headers.append(at)
+        starts.append(start)
         at = start + size + (0 if not size else 24 if big else 16)  # as Record.end
-    return out
-
-
-def records_of(places: Iterable[Sequence[object]]) -> list[Record]:
-    """Records of their four fields each."""
-    return list(map(partial(tuple.__new__, Record), places))
+    return Records(names, headers, starts, sizes)
 
 
 def _extra64(size: int, header: int) -> bytes:
@@ -87,19 +120,19 @@ def _around(length: int, gap: int, filled: bool, extra: bytes = b"", huge: bool 
     return head, extra + b"FB" + pad.to_bytes(2, "little") + b"Z" * pad
 
 
-def local_headers(records: Sequence[Record]) -> list[bytes]:
+def local_headers(records: Records) -> list[bytes]:
     """The local header of each."""
     if _are_large(records):
         return list(map(local_header, records))
-    names = [r[0].encode() for r in records]
-    kinds = [(len(n), start - header, size > 0) for n, (_, header, start, size) in zip(names, records, strict=True)]
+    names = list(map(str.encode, records.names))
+    kinds = [(len(n), start - header, size > 0) for n, header, start, size in zip(names, *records.columns[1:], strict=True)]
     made = {kind: _around(*kind) for kind in set(kinds)}
     return [head + name + after for name, (head, after) in zip(names, map(made.__getitem__, kinds), strict=True)]
 
 
-def _are_large(records: Sequence[Record]) -> bool:
+def _are_large(records: Records) -> bool:
     """Whether one needs zip64 fields."""
-    return any(map(FULL.__le__, map(itemgetter(3), records))) or any(map(FULL.__le__, map(itemgetter(1), records)))
+    return max(records.sizes, default=0) >= FULL or max(records.headers, default=0) >= FULL
 
 
 def descriptor(r: Record, crc: int) -> bytes:
@@ -111,35 +144,36 @@ def descriptor(r: Record, crc: int) -> bytes:
     return b"PK\7\x08" + crc.to_bytes(4, "little") + r.size.to_bytes(8, "little") * 2
 
 
-def descriptors(records: Sequence[Record], crcs: Sequence[int]) -> list[bytes]:
+def descriptors(records: Records, crcs: Sequence[int]) -> list[bytes]:
     """The descriptor of each."""
-    if _are_large(records) or 0 in map(itemgetter(3), records):
+    if _are_large(records) or 0 in records.sizes:
         return list(map(descriptor, records, crcs))
-    sizes = [r[3] for r in records]
-    twice = {n: pack("<2I", n, n) for n in set(sizes)}
-    return [b"PK\7\x08" + crc + both for crc, both in zip(words(crcs), map(twice.__getitem__, sizes), strict=True)]
+    twice = {n: pack("<2I", n, n) for n in set(records.sizes)}
+    return [b"PK\7\x08" + crc + both for crc, both in zip(words(crcs), map(twice.__getitem__, records.sizes), strict=True)]
 
 
 def tails(records: Sequence[Record], crcs: Sequence[int]) -> list[bytes]:
     """What stands behind the bytes of each: its descriptor and the local header of the next; of the last nothing but the descriptor."""
+    held = by_columns(records)
     native = compiled()
-    found: list[bytes] | None = native.tails(list(records), list(crcs)) if native is not None else None
+    found: list[bytes] | None = native.tails(*held.columns, list(crcs)) if native is not None else None
     if found is not None:
         return found
-    heads = [*local_headers(records[1:]), b""]
-    return [behind + head for behind, head in zip(descriptors(records, crcs), heads, strict=True)]
+    heads = [*local_headers(held.part(1, len(held))), b""]
+    return [behind + head for behind, head in zip(descriptors(held, crcs), heads, strict=True)]
 
 
 def directory_size(records: Sequence[Record]) -> int:
     """How many bytes `directory` gives."""
-    names = "".join([r.name for r in records])
-    extras = sum([len(_extra64(size, header)) for _, header, _, size in records if size >= FULL or header >= FULL])
-    return CENTRAL.size * len(records) + len(names if names.isascii() else names.encode()) + extras + END64.size + LOCATOR.size + END.size
+    held = by_columns(records)
+    names = "".join(held.names)
+    extras = sum([len(_extra64(size, header)) for _, header, _, size in held]) if _are_large(held) else 0
+    return CENTRAL.size * len(held) + len(names if names.isascii() else names.encode()) + extras + END64.size + LOCATOR.size + END.size
 
 
 def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
     """The central directory and the end records."""
-    raw = _central(records, crcs)
+    raw = _central(by_columns(records), crcs)
     at, n = records[-1].end if records else 0, len(records)
     end64 = END64.pack(b"PK\6\6", 44, 0x031E, 45, 0, 0, n, n, len(raw), at)
     locator = LOCATOR.pack(b"PK\6\7", 0, at + len(raw), 1)
@@ -147,25 +181,25 @@ def directory(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
     return raw + end64 + locator + END.pack(b"PK\5\6", 0, 0, few, few, min(len(raw), FULL), min(at, FULL), 0)
 
 
-def _central(records: Sequence[Record], crcs: Sequence[int]) -> bytes:
+def _central(records: Records, crcs: Sequence[int]) -> bytes:
     """The entries of the central directory."""
     native = compiled()
-    found: bytes | None = native.directory(list(records), list(crcs)) if native is not None else None
+    found: bytes | None = native.directory(*records.columns, list(crcs)) if native is not None else None
     if found is not None:
         return found
-    names = [r[0].encode() for r in records]
+    names = list(map(str.encode, records.names))
     if _are_large(records):
         out = []
         for name, (_, header, _, size), crc in zip(names, records, crcs, strict=True):
             extra = _extra64(size, header)
             out.append(_entry(min(size, FULL), len(name), len(extra), crc, min(header, FULL)) + name + extra)
         return b"".join(out)
-    kinds = [(size, len(n)) for n, (_, _, _, size) in zip(names, records, strict=True)]
+    kinds = list(zip(records.sizes, map(len, names), strict=True))
     whole = {kind: _entry(*kind, 0, 0, 0) for kind in set(kinds)}
     before = {kind: entry[:16] for kind, entry in whole.items()}
     between = {kind: entry[20:42] for kind, entry in whole.items()}  # the checksum and the offset
     fixed = list(map(before.__getitem__, kinds)), list(map(between.__getitem__, kinds))
-    return weave([fixed[0], ("I", list(crcs)), fixed[1], ("I", [r[1] for r in records]), names], len(records))
+    return weave([fixed[0], ("I", list(crcs)), fixed[1], ("I", records.headers), names], len(records))
 
 
 def _entry(size: int, name: int, extra: int, crc: int, header: int) -> bytes:

@@ -108,6 +108,7 @@ def open(path: str) -> Checkpoint:
     if run is not None:
         made.findings += run.findings
         made.mesh = run.mesh
+    made.findings += _optimizer_apart(folder)
     made.unread = {rename[n]: u for n, u in reader.unread.items()}
     made.parts = {rename[n]: part for n, part in named.parts.items()}
     made.ranks = {p: rank_of(p) for p in reader.used}
@@ -122,6 +123,15 @@ def open(path: str) -> Checkpoint:
 
     made.audit = audit
     return made
+
+
+def _optimizer_apart(folder: str) -> Iterator[Finding]:
+    """That accelerate keeps the optimizer's state in a folder beside that of the model."""
+    name = os.path.basename(folder)
+    beside = name.replace("pytorch_model_fsdp", "optimizer")
+    if _MODEL.fullmatch(name) and store.is_file(os.path.join(os.path.dirname(folder), beside, METADATA)):
+        text = f"the optimizer's state lies beside {name}, in {beside}, a checkpoint of its own: not looked at"
+        yield Finding("info", "optimizer", beside, text, f"name {beside} to have it read, or converted to another DCP folder")
 
 
 def rank_of(path: str) -> str:

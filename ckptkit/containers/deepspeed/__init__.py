@@ -97,6 +97,7 @@ def open(path: str) -> Checkpoint:
         extras=found.extras, beside=found.beside, findings=[*held.findings, *found.findings], checks=lambda: _ranks.checks_of(files, ranks),
     )  # fmt: skip
     made.findings += _ranks.misnamed([*held.model.values(), *held.optim.values()], states.rank_of, held.ranks, found.tensors.values())
+    made.findings += _ranks.linked(folder, held.ranks)
     made.unread = found.unread
     made.ranks = held.ranks
     made.mesh = found.mesh

@@ -42,7 +42,7 @@ def read_states(folder: str) -> States:
     """Read the pickles of a folder. Raises UnsupportedError for a model that is cut up besides (tensor or pipeline parallel, experts)."""
     names = sorted(store.listdir(folder))
     if other := next((n for n in names if _EXPERTS.fullmatch(n)), None):
-        what = "of a pipeline" if other.startswith("layer_") else "of experts"
+        what = "of experts" if "_expert_" in other or other.startswith("expp_") else "of a pipeline"
         raise UnsupportedError(f"holds states {what} ({printable(other, 100)}), which are not joined here", path=folder)
     model: dict[int, RankFile] = {}
     optim: dict[int, RankFile] = {}

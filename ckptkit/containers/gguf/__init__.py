@@ -32,10 +32,12 @@ TIES = False
 SINGLE = True
 STRINGS = False
 
+ARCHITECTURE = "general.architecture"
 COUNT, NUMBER, TOTAL = "split.count", "split.no", "split.tensors.count"
 # tensors that say what no key says: llama.cpp's factors of rotary frequencies. They lie among the keys too, unread
 TABLES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 SEGMENTS = "token_types.weight"  # that it is there lies among the keys too: it tells a BERT from a DistilBERT
+VALUED = "attn_v.weight"  # the layers that have values lie there likewise: in Gemma 4 some take their keys for them
 _SPLIT = r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.gguf"
 _PIECE = 1 << 20
 
@@ -89,6 +91,9 @@ def open(path: str) -> Checkpoint:
         findings.append(Finding("error", "shards", TOTAL, f"the split files hold {len(tensors)} tensors; {TOTAL} says {total}"))
     if not tensors and not unread:
         findings.append(Finding("info", "header", os.path.basename(path), "a GGUF file that holds no tensor: a vocabulary alone"))
+    if ARCHITECTURE in values and values[ARCHITECTURE].value == "gemma4":
+        numbers = (n.split(".")[1] for n in tensors if n.startswith("blk.") and n.endswith("." + VALUED))
+        values[VALUED] = Value(ARRAY, tuple(sorted(int(n) for n in numbers if n.isascii() and n.isdigit() and len(n) < 6)), 5)
     kept = {k: v for k, v in values.items() if k not in (COUNT, NUMBER, TOTAL)}
     made = Checkpoint(path, NAME, tensors, files=tuple(headers), extras={"gguf": kept}, findings=findings)
     made.unread = unread
@@ -195,7 +200,7 @@ def layout(
     from .write import lay_out
 
     kept = inside.extras.get("gguf")
-    keys = {k: v for k, v in kept.items() if k not in TABLES and k != SEGMENTS} if isinstance(kept, Mapping) else {}
+    keys = {k: v for k, v in kept.items() if k not in (*TABLES, SEGMENTS, VALUED)} if isinstance(kept, Mapping) else {}
     return lay_out([(n, s) for n, s in tensors if n not in ties], filename, inside.metadata, keys, max_shard_size)
 
 

@@ -93,6 +93,7 @@ def open(path: str) -> Checkpoint:
         checks=lambda: _ranks.checks_of(held.files, held.ranks),
     )  # fmt: skip
     made.ranks = held.ranks
+    made.findings += _ranks.linked(folder, held.ranks)
     made.mesh = held.mesh
     made.per_rank = held.tensors
     made.replicas = list(held.replicas)

@@ -34,13 +34,24 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
 
 
+Form = tuple[str, int, tuple[int, ...]]  # dtype, elements of the storage, shape
+
+
+class Tensors(NamedTuple):
+    """Tensors to be pickled, by columns: their names, the keys of their storages, and what else there is to say of each."""
+
+    names: list[str]
+    keys: list[str]
+    forms: list[Form]
+
+
 class _Writer:
     """Opcodes as they come, and the memo: what has been stored under which number."""
 
     def __init__(self) -> None:
         self.out: list[bytes] = [b"\x80\x02"]
         self.memo: dict[object, int] = {}
-        self.kept: dict[tuple[str, int, tuple[int, ...]], list[bytes]] = {}
+        self.kept: dict[Form, list[bytes]] = {}
         self.count = 0
 
     def put(self, key: object = None) -> None:
@@ -176,45 +187,45 @@ class _Writer:
             del parts[1]  # between the key and its number there is nothing
             self.kept[t.dtype, t.numel, t.shape] = parts
 
-    def items(self, pairs: Mapping[str, Stored]) -> None:
+    def items(self, tensors: Tensors) -> None:
         """The items of an OrderedDict of tensors, in batches."""
-        todo = list(pairs.items())
-        for at in range(0, len(todo), _BATCH):
-            batch = todo[at : at + _BATCH]
-            if len(batch) > 1:
+        for at in range(0, len(tensors.names), _BATCH):
+            names, keys, forms = (column[at : at + _BATCH] for column in tensors)
+            if len(names) > 1:
                 self.out.append(b"(")
-            for form, group in groupby(batch, lambda item: item[1][1:]):
-                self.alike(form, list(group))
-            self.out.append(b"u" if len(batch) > 1 else b"s")
+            i = 0
+            for form, group in groupby(forms):
+                n = len(list(group))
+                self.alike(form, names[i : i + n], keys[i : i + n])
+                i += n
+            self.out.append(b"u" if len(names) > 1 else b"s")
 
-    def alike(self, form: tuple[object, ...], items: Sequence[tuple[str, Stored]]) -> None:
+    def alike(self, form: Form, names: list[str], keys: list[str]) -> None:
         """Items one after another of one type and shape: all at once, as soon as one like them was kept, if each has a storage of its own
         that was not met."""
-        keys = {t[0].encode() for _, t in items}
-        own = len(keys) == len(items) > 1 and self.memo.keys().isdisjoint(keys)
-        for i, (name, t) in enumerate(items):
-            if own and self.count >= 256 and form in self.kept and len(items) - i > 1:
-                self.many(items[i:])
+        raw = list(map(str.encode, keys))
+        own = len(raw) > 1 and len(set(raw)) == len(raw) and self.memo.keys().isdisjoint(raw)
+        for i, (name, key) in enumerate(zip(names, keys, strict=True)):
+            if own and self.count >= 256 and form in self.kept and len(raw) - i > 1:
+                self.many(form, names[i:], raw[i:])
                 return
+            t = Stored(key, *form)
             self.text(name)
             if self.count < 256 or t.dtype not in _TYPED or not self.like(t):
                 self.tensor(t)
 
-    def many(self, items: Sequence[tuple[str, Stored]]) -> None:
+    def many(self, form: Form, names: list[str], keys: list[bytes]) -> None:
         """`text` and `like` for each of several items of one kept form, by columns."""
-        stored = items[0][1]
-        first, *parts = self.kept[stored[1], stored[2], stored[3]]
+        first, *parts = self.kept[form]
         each = len(parts) + 1  # memo numbers that an item takes: its name's too
-        last = self.count + len(items) * each
-        names = [name.encode("utf-8", "surrogatepass") for name, _ in items]
-        keys = [t[0].encode() for _, t in items]
-        columns: list[Column] = [
-            b"X", ("I", list(map(len, names))), names, b"r", ("I", list(range(self.count, last, each))),
-            first, ("I", list(map(len, keys))), keys,
-        ]  # fmt: skip
+        last = self.count + len(names) * each
+        texts: list[str] | list[bytes] = names
+        if not all(map(str.isascii, names)):
+            texts = [name.encode("utf-8", "surrogatepass") for name in names]
+        columns: list[Column] = [b"X", ("L", texts), b"r", ("+", self.count, each), first, ("L", keys)]
         for k, part in enumerate(parts, 1):
-            columns += [b"r", ("I", list(range(self.count + k, last, each))), part]
-        self.out.append(weave(columns, len(items)))
+            columns += [b"r", ("+", self.count + k, each), part]
+        self.out.append(weave(columns, len(names)))
         self.memo.update(zip(keys, range(self.count + 1, last, each), strict=True))
         self.count = last
 
@@ -289,13 +300,14 @@ class _Writer:
             out.append(b"b")
 
 
-def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[str, object]) -> bytes:
+def dump(state: Mapping[str, Stored] | Tensors, wrapper: Sequence[str], extras: Mapping[str, object]) -> bytes:
     """The pickle of an OrderedDict of tensors, under the keys `wrapper` if any, with `extras` beside it at the top.
 
     A key of `extras` that is the first of `wrapper` must hold a dict, whose items then lie beside the state dict. Raises UsageError,
     UnsafeError.
     """
     w = _Writer()
+    tensors = state if isinstance(state, Tensors) else Tensors(list(state), [t[0] for t in state.values()], [t[1:] for t in state.values()])
 
     def level(depth: int, beside: Mapping[Any, object]) -> None:
         if depth < len(wrapper):
@@ -311,10 +323,10 @@ def dump(state: Mapping[str, Stored], wrapper: Sequence[str], extras: Mapping[st
             rest = {k: v for k, v in beside.items() if k != key}
         else:
             w.ordered_dict()
-            if state:
-                w.items(state)
+            if tensors.names:
+                w.items(tensors)
             rest = dict(beside)
-            clash = next((k for k in rest if k in state), None)
+            clash = next((k for k in rest if k in tensors.names), None)
             if clash is not None:
                 raise UsageError(f"a tensor and a value beside it both want the key {clash!r}")
             if rest:

@@ -9,7 +9,7 @@ from ..._typing import NamedTuple
 from ...errors import UnsupportedError, printable
 from ...tensors import DTYPES, TensorSpec
 from .._interface import FileLayout, Part, Slot
-from .._wire.zip_write import descriptor, directory_size, local_header, place
+from .._wire.zip_write import by_columns, descriptor, directory_size, local_header, place
 from .pickle_write import Stored, dump
 from .write import _SMALL, _VERSION, _header, _root
 
@@ -53,7 +53,7 @@ def lay_out(container: str, files: Sequence[RankFile], texts: Mapping[str, bytes
         parts.append(Part(i, 0, head + _header(records[len(small)])))
         slots |= {m.key: Slot(i, r.start, r.size) for m, r in zip(file.members, records[len(small) :])}  # noqa: B905
         sizes.append((file.name, records[-1].end + directory_size(records)))
-        archives.append([[list(r) for r in records], [crc32(b) for _, b in small], [m.key for m in file.members]])
+        archives.append([by_columns(records).columns, [crc32(b) for _, b in small], [m.key for m in file.members]])
     for name, raw in texts.items():
         parts.append(Part(len(sizes), 0, raw))
         sizes.append((name, len(raw)))

@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from itertools import repeat
+from operator import add
 from zlib import crc32
 
 from ..._typing import Any, cast
 from ...errors import UnsupportedError, UsageError, printable
 from ...support.rows import Rows
 from ...tensors import DTYPES, TensorSpec
-from .._interface import FileLayout, Part, Slot
+from .._interface import FileLayout, Part
 from .._sharding import index_json, shard_names, split
+from .._slots import slots_of
 from .._wire.zip_write import (
     Record,
+    Records,
     descriptor,
     directory,
     directory_size,
     local_header,
-    place,
-    records_of,
+    place_all,
     tails,
 )  # fmt: skip
-from .pickle_write import Stored, dump
+from .pickle_write import Tensors, dump
 
 _VERSION = b"3\n"
 _SMALL = ((".format_version", b"1"), (".storage_alignment", b"64"), ("byteorder", b"little"))
@@ -50,39 +50,38 @@ def make_layout(
     specs = _check(tensors)
     owners = _owners(specs, ties)
     nbytes = {s: s.nbytes for s in set(specs.values())}
-    sizes = [(n, nbytes[s]) for n, s in specs.items() if not ties or owners[n] == n]
-    shards = split(sizes, max_shard_size) or [[]]
+    stored = [n for n in specs if owners[n] == n] if ties else list(specs)
+    shards = split([(n, nbytes[specs[n]]) for n in stored], max_shard_size) or [[]] if max_shard_size is not None else [stored]
     whole = len(shards) == 1
     names = [filename] if whole else shard_names(filename, len(shards))
     home = {n: i for i, held in enumerate(shards) for n in held} if not whole else {}
     members: list[list[str]] = [[] for _ in shards]
     for n in specs if not whole else ():
-        members[home[owners[n]]].append(n)
+        members[home[owners.get(n, n)]].append(n)
     files: list[tuple[str, int]] = []
     parts: list[Part] = []
-    slots: dict[str, Slot] = {}
+    laid: list[tuple[list[str], int, list[int], list[int]]] = []
     archives: list[object] = []
     for i, (file, own) in enumerate(zip(names, shards, strict=True)):
         root = _root(file)
         held = specs if whole else {n: specs[n] for n in members[i]}
         pickled = _pickle(held, owners, own, extras if whole else {}, wrapper if whole else "")
         small = [("data.pkl", pickled), *_SMALL]
-        records = place(
-            [(root + n, len(b)) for n, b in small]
-            + [(f"{root}data/{k}", nbytes[specs[n]]) for k, n in enumerate(own)]
-            + [(root + "version", len(_VERSION))]
+        first = len(small)
+        records = place_all(
+            [*(root + n for n, _ in small), *map(f"{root}data/".__add__, map(str, range(len(own)))), root + "version"],
+            [*(len(b) for _, b in small), *map(nbytes.__getitem__, map(specs.__getitem__, own)), len(_VERSION)],
         )
         head = [piece for r, (_, b) in zip(records, small) for piece in (local_header(r), b, descriptor(r, crc32(b)))]  # noqa: B905
-        parts.append(Part(i, 0, b"".join([*head, _header(records[len(small)])])))
-        places = zip(repeat(i), *list(zip(*records, strict=True))[2:])
-        slots.update(zip(own, list(map(partial(tuple.__new__, Slot), places))[len(small) :]))  # noqa: B905
+        parts.append(Part(i, 0, b"".join([*head, _header(records[first])])))
+        laid.append((own, i, records.starts[first:-1], records.sizes[first:-1]))
         files.append((file, records[-1].end + directory_size(records)))
-        archives.append([list(map(list, records)), [crc32(b) for _, b in small], own])
+        archives.append([records.columns, [crc32(b) for _, b in small], own])
     if not whole:
-        index = index_json({n: names[home[owners[n]]] for n in specs}, sum(size for _, size in sizes))
+        index = index_json({n: names[home[owners.get(n, n)]] for n in specs}, sum(nbytes[specs[n]] for n in stored))
         parts.append(Part(len(files), 0, index))
         files.append((filename + ".index.json", len(index)))
-    return FileLayout(container, tuple(files), slots, tuple(parts), "crc32", {"archives": archives})
+    return FileLayout(container, tuple(files), slots_of(laid), tuple(parts), "crc32", {"archives": archives})
 
 
 def make_finish(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
@@ -110,14 +109,14 @@ def make_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | Ro
 
 def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
     for file, (places, small, own) in enumerate(archives):
-        records = records_of(places)
+        records = Records(*places)
         sums = [*small, *[crcs.get(n, 0) for n in own], crc32(_VERSION)]
         first, last = len(small), len(records) - 1
         if own:
-            held = records[first:last]
+            held = records.part(first, last)
             contents = tails(held, sums[first:last])
             contents[-1] += _header(records[last])
-            yield Rows(file, [start + size for _, _, start, size in held], contents, own)
+            yield Rows(file, list(map(add, held.starts, held.sizes)), contents, own)
         yield Part(file, records[-1].end, directory(records, sums), frozenset(own))
 
 
@@ -138,14 +137,13 @@ def _pickle(
     specs: Mapping[str, TensorSpec], owners: Mapping[str, str], own: Sequence[str], extras: Mapping[str, object], wrapper: str
 ) -> bytes:
     """data.pkl: the state dict under `wrapper`, the extras beside it."""
-    keys = dict(zip(own, map(str, range(len(own))), strict=True))
-    known = {s: s.numel for s in set(specs.values())}
-    stored = specs.values()
-    dtypes, shapes, numels = [s[0] for s in stored], [s[1] for s in stored], map(known.__getitem__, stored)
-    whose = keys.values() if len(own) == len(specs) else [keys[owners[n]] for n in specs]
-    columns = zip(whose, dtypes, numels, shapes, strict=True)
-    state = dict(zip(specs, map(partial(tuple.__new__, Stored), columns), strict=True))
-    return dump(state, wrapper.split(".") if wrapper else [], extras)
+    keys = list(map(str, range(len(own))))
+    forms = {s: (s.dtype, s.numel, s.shape) for s in set(specs.values())}
+    if len(own) < len(specs):
+        places = dict(zip(own, keys, strict=True))
+        keys = [places[owners[n]] for n in specs]
+    tensors = Tensors(list(specs), keys, list(map(forms.__getitem__, specs.values())))
+    return dump(tensors, wrapper.split(".") if wrapper else [], extras)
 
 
 def _check(tensors: Sequence[tuple[str, TensorSpec]]) -> dict[str, TensorSpec]:
@@ -164,7 +162,7 @@ def _check(tensors: Sequence[tuple[str, TensorSpec]]) -> dict[str, TensorSpec]:
 
 def _owners(specs: Mapping[str, TensorSpec], ties: Mapping[str, str]) -> dict[str, str]:
     """For each tensor the one whose storage it uses. Raises UsageError for ties in a circle or between different tensors."""
-    out = dict(zip(specs, specs, strict=True))
+    out = dict(zip(specs, specs, strict=True)) if ties else {}
     for name, spec in specs.items() if ties else ():
         owner, steps = name, 0
         while owner in ties and steps <= len(ties):

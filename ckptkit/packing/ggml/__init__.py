@@ -79,7 +79,7 @@ def scales_of(form: Form, fetch: Fetch) -> tuple[Callable[[int, int], tuple[Arra
 
     def unit(start: int, stop: int) -> tuple[Array, Array]:
         one, off = _scales.unit(name, _blocks(form, fetch, start, stop), decode_blocks)
-        return one.reshape(stop - start, form.columns), off.reshape(stop - start, form.columns)
+        return one.reshape(stop - start, -1), off.reshape(stop - start, -1)
 
     return unit, _scales.grid(name), _scales.SCALES[name].allowed, _scales.SHIFTED.get(name, 0)
 

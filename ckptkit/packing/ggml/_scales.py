@@ -68,19 +68,21 @@ _RANGES = {
     "Q2_0": (-1, 2),
 }  # fmt: skip
 SHIFTED = {"Q4_1": 15, "Q5_1": 31, "Q2_K": 3, "Q4_K": 15, "Q5_K": 31}  # whose codes count from zero, less a subtrahend: the steps of it
+EVERY = 8  # elements that share a scale in every type
 _TINY = 2.0**-24  # the smallest half-precision number
 
 
 def unit(name: str, raw: Array, decode: Callable[[str, Array], Array]) -> tuple[Array, Array]:
-    """(n, bytes of a block) -> twice (n, elements of a block), float32: the scale of each element, and what it may be off by rounding,
-    relative. Where a scale is zero, since the true one is too small for the type, the step is the largest value that the smallest scale
-    gives: what rounds to nothing is less than half of it. `decode`: what decodes blocks of a type."""
+    """(n, bytes of a block) -> twice (n, elements of a block over `EVERY`), float32: the scale of so many elements each, and what it may be
+    off by rounding, relative. Where a scale is zero, since the true one is too small for the type, the step is the largest value that the
+    smallest scale gives: what rounds to nothing is less than half of it. `decode`: what decodes blocks of a type."""
     import numpy as np
 
     how = SCALES[name]
     with np.errstate(all="ignore"):
-        top = decode(name, _set(raw, how.codes, how.word))
-        out: Array = (top if how.least is None else top - decode(name, _set(raw, how.least, None))) / np.float32(how.entry)
+        top = decode(name, _set(raw, how.codes, how.word))[:, ::EVERY]
+        least = decode(name, _set(raw, how.least, None))[:, ::EVERY] if how.least is not None else np.float32(0)
+        out: Array = (top - least) / np.float32(how.entry)
         size = np.abs(out)
         if name == "NVFP4":
             return np.where(size > 0, out, np.float32(6 * how.grain)), np.full(size.shape, 1 / 16, np.float32)

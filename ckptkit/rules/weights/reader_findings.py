@@ -22,7 +22,8 @@ noticed("pieces", "error", "The pieces of a tensor are all there, and agree", ""
     lists as its own, its rank in the run, its random seeds, where the padding lies).""", reads="weights")  # fmt: skip
 noticed("ranks", "info", "What the files of ranks do not tell", """
     Where nothing in a rank's file says whose it is or of which step (no name that it was saved under, no count of an optimizer's, items of
-    the same sizes as another's), two that were exchanged, or one of another step, could not be noticed.""", reads="weights")  # fmt: skip
+    the same sizes as another's), two that were exchanged, or one of another step, could not be noticed. A rank's file that is a link out of
+    the run's folder is said to be one.""", reads="weights")  # fmt: skip
 noticed("padding", "info", "Padded rows are left out", """
     A training library pads the vocabulary to a multiple that its ranks can share. Where the configuration says how many rows are true, the
     others are no part of the model.""")  # fmt: skip

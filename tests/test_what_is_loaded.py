@@ -1,0 +1,95 @@
+"""What a command loads: the tables of the architecture that is there, not everybody's, and numpy only where numbers need it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ckptkit.arch import architectures, countable, dialect_names, groups
+from ckptkit.schema import count_name
+from ckptkit.support.kernels import kernels
+
+MADE = Path(__file__).parent.parent / "fixtures" / "made"
+PROGRAM = (
+    "import json, sys\nfrom ckptkit.cli import main\ntry:\n    main()\nfinally:\n"
+    "    print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+)
+
+
+def loaded(*words: str, status: int = 0) -> list[str]:
+    run = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True)
+    assert run.returncode == status, run.stderr[-2000:]
+    names: list[str] = json.loads(run.stderr.splitlines()[-1])
+    return names
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("validate", f"{MADE / 'bert-hf'}", "--expect", "layers=4", "--expect", "dialect=hf"),
+        ("convert", f"{MADE / 'bert-google'}", "OUT", "--to", "hf", "--quiet"),
+        ("convert", f"{MADE / 'bert-hf'}", "OUT", "--to", "npz", "--quiet"),
+        ("convert", f"{MADE / 'bert-hf'}", "OUT.gguf", "--to", "gguf", "--force", "--quiet"),
+        ("convert", f"{MADE / 'bert-hf'}", "OUT", "--to", "google", "--drop", "mlm", "--quiet"),
+    ],
+)
+def test_a_word_that_names_something_does_not_open_every_architecture(tmp_path: Path, words: tuple[str, ...]) -> None:
+    out = [w.replace("OUT", str(tmp_path / "out")) for w in words]
+    tables = [m for m in loaded(*out) if m.startswith("ckptkit.arch.") and "._" not in m]
+    assert "ckptkit.arch.bert" in tables and "ckptkit.arch.llama" not in tables, tables
+
+
+def test_the_index_has_the_words_of_every_architecture() -> None:
+    every = architectures().values()
+    assert dialect_names() == {n for a in every for d in a.dialects.values() for n in (d.name, d.alias) if n}
+    assert groups() == {p.group for a in every for p in a.params.values()} >= {"core", "mlm"}
+    sizes = {axis for a in every for p in a.params.values() for axis in p.layout.axes}
+    assert countable() == sizes | {count_name(p) for a in every for p in a.counted} | {n for a in every for n in a.config_counts}
+    assert {"layers", "hidden", "heads"} <= countable()
+
+
+@pytest.mark.skipif(kernels() is None, reason="without the compiled module numpy does this")
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("bert-google", ("--to", "hf")),
+        ("bert-hf", ("--to", "google")),
+        ("bert-hf", ("--container", "safetensors", "--dtype", "bfloat16")),
+        ("bert-hf", ("--container", "torch", "--dtype", "float16")),
+    ],
+)
+def test_what_is_turned_or_cast_by_a_compiled_loop_needs_no_numpy(tmp_path: Path, source: str, words: tuple[str, ...]) -> None:
+    found = loaded("convert", f"{MADE / source}", f"{tmp_path / 'out'}", *words, "--no-check", "--quiet")
+    assert not {"numpy", "logging", "concurrent.futures", "random", "secrets", "torch"} & {*found}
+
+
+@pytest.mark.parametrize("target", ["bfloat16", "float16"])
+def test_numbers_that_need_a_second_look_get_it(tmp_path: Path, target: str) -> None:
+    """Infinities, NaN and what is too large are left to numpy by the compiled loop; what is lost is counted for each tensor."""
+    rng = np.random.default_rng(5)
+    large = {f"t{i}": rng.standard_normal(700).astype(np.float32) for i in range(4)}
+    large["t1"][3], large["t1"][9], large["t2"][0], large["t2"][5] = np.inf, -np.inf, np.nan, 3e38
+    large["big"] = rng.standard_normal(1 << 19).astype(np.float32)
+    large["big"][[7, 1 << 18]] = 3.4028235e38, -3.4028235e38
+    save_file(large, tmp_path / "a.safetensors")
+    run = subprocess.run(
+        [sys.executable, "-m", "ckptkit", "convert", f"{tmp_path / 'a.safetensors'}", f"{tmp_path / 'b.safetensors'}", "--dtype", target,
+         "--on-overflow", "keep", "--no-check"], capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    import torch
+    from safetensors.torch import load_file as load_torch
+
+    have = load_torch(tmp_path / "b.safetensors")
+    for name, x in large.items():
+        want = torch.from_numpy(x).to(getattr(torch, target))
+        np.testing.assert_array_equal(have[name].isnan().numpy(), want.isnan().numpy())
+        same = ~want.isnan()
+        assert torch.equal(have[name][same].view(torch.int16), want[same].view(torch.int16)), name
+    assert load_file(tmp_path / "a.safetensors").keys() == have.keys()
