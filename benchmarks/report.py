@@ -121,11 +121,9 @@ def write_report(
     """Write RESULTS.md and the SVG files into `out`."""
     lines = [
         "# Benchmarks", "",
-        "Written by `python benchmarks/run.py"
-        + "".join(f" --{k}" for k in ("quick",) if getattr(options, k))
-        + f" --rounds {options.rounds} --peer-rounds {options.peer_rounds}`, not by hand.", "",
+        f"Written by `python benchmarks/run.py{' --quick' * options.quick}`, not by hand.", "",
         *(f"- {k}: {v}" for k, v in about.items()), "",
-        "Whole processes, start-up included; medians of the runs counted; everyone alternately, the page "
+        "Whole processes, start-up included; medians of as many runs as the last column says; everyone alternately, the page "
         "cache warm, each run after a scratch "
         "file of the size about to be written was written and deleted. `cp` leaves its bytes in the page "
         "cache; `ckptkit` ends with its bytes on "

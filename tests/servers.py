@@ -109,7 +109,7 @@ _outside: dict[str, str | None] = {}  # what the variables of the layers were be
 def _lay() -> None:
     """Set what the layers say, the newest one's word first, and what no layer names any more as it was before; nothing of before is
     known of stores. Listings do not grow old meanwhile, so that what is asked for does not depend on how long it takes."""
-    from ckptkit.store import hub, parts, recent, trees
+    from ckptkit.store import hub, plain_http, recent, signing, trees
 
     trees.forget()
     for module in (recent, hub):
@@ -127,7 +127,8 @@ def _lay() -> None:
         if k not in said:
             del _outside[k]
     trees.forget()
-    parts._clients.clear()
+    plain_http.close()
+    signing.forget()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,9 +74,6 @@ def impatient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote, "options", lambda root: plain(root) | {"retry_config": {"max_retries": 3, "backoff": backoff}})
         patch.setattr(plain_http, "WAIT", 0.001)
-        import botocore.endpoint
-
-        patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda s: None, time=time.time, monotonic=time.monotonic))
         yield
 
 

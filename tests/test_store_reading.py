@@ -254,6 +254,21 @@ def test_headers_are_kept_by_tag_for_the_next_command_and_no_longer_than_that(
         assert len(bucket.requests) == first
 
 
+def test_shards_of_a_tensor_each_are_a_request_each(tmp_path: Path, bucket: Store) -> None:
+    """Their headers are shorter than what says that a file is no pointer and no page."""
+
+    from safetensors.numpy import save_file
+
+    names = {f"w{k}": f"model-{k + 1:05d}-of-00009.safetensors" for k in range(9)}
+    for n, f in names.items():
+        save_file({n: np.ones((200, 300), np.float32)}, tmp_path / f)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    url = servers.fill(tmp_path, "single")
+    bucket.count()
+    assert len(inspect(url).tensors) == 9
+    assert len(bucket.requests) <= 9 + 3
+
+
 def test_local_headers_of_a_zip_are_held_where_the_bytes_are_read(tmp_path: Path, bucket: Store) -> None:
     import torch
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptkit.errors import CheckpointError, NotFoundError
-from ckptkit.store import listdir, open_blob, parts, remote, trees
+from ckptkit.store import listdir, open_blob, parts, remote, signing, trees
 from ckptkit.store.below import tree_at
 from ckptkit.store.interface import ABSENT, FOLDER
 from ckptkit.store.pieces import Kept, Pieces
@@ -194,7 +194,7 @@ def test_google_is_sent_parts_in_the_words_of_s3_without_checksums_of_aws(
     """Not Google's store, which no server here is: that the calls are S3's, with MD5 and without AWS' own headers of checksums."""
     monkeypatch.setenv("GS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("GS_SECRET_ACCESS_KEY", "test-secret")
-    monkeypatch.setattr(parts, "GOOGLE", os.environ["AWS_ENDPOINT_URL"])
+    monkeypatch.setattr(signing, "GOOGLE", os.environ["AWS_ENDPOINT_URL"])
     tree = trees.tree_of(f"s3://{servers.BUCKET}")[0]
     monkeypatch.setattr(tree, "root", f"gs://{servers.BUCKET}")
     monkeypatch.setattr(tree, "scheme", "gs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import oracles
 import pytest
 import torch
 import transformers
@@ -16,6 +17,7 @@ from ckptkit.graph.examine import examine
 from ckptkit.verbs.diff import diff
 from ckptkit.verbs.digest import digest
 
+FORMS = oracles.FIXTURES / "forms"
 SIZES = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 GPT2 = {"vocab_size": 60, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 20, "bos_token_id": 0, "eos_token_id": 0}
 MAKERS = {
@@ -112,3 +114,17 @@ def test_no_tie_is_named_that_the_configuration_denies(tmp_path: Path, shared: b
     assert [f.severity for f in absent] == ([] if shared else ["warning"])
     with examine(tmp_path) as s:
         assert s.value("tied") is False
+
+
+@pytest.mark.parametrize("said, one", [(None, False), (False, False), (True, True)])
+def test_tables_that_are_stored_apart_are_one_only_where_that_is_said(said: bool | None, one: bool, tmp_path: Path) -> None:
+    """A run has no configuration beside it: a Llama's tables of input and output are then two, as its class has them."""
+    hf = load_file(FORMS / "llama_whole" / "model.safetensors")
+    save_file({**hf, "lm_head.weight": hf["model.embed_tokens.weight"] + 1}, tmp_path / "model.safetensors")
+    if said is not None:
+        config = json.loads((FORMS / "llama_whole" / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": said}))
+    found = ckptkit.inspect(tmp_path)
+    whole = sum(a.numel() for a in hf.values()) + (0 if "lm_head.weight" in hf else hf["model.embed_tokens.weight"].numel())
+    assert found.parameters == whole - one * hf["model.embed_tokens.weight"].numel()
+    assert bool(found.ties) == one

@@ -14,6 +14,7 @@ from .._typing import Protocol
 from ..errors import CheckpointError
 
 ENTRY = 84  # bytes of an entry besides its name: {"dtype":"BF16","shape":[151936,4096],"data_offsets":[1234567890,1234567890]}
+LEAST = 512  # bytes of the beginning that say whether it is what its name says
 AROUND = 256  # bytes of the length, the metadata and the padding
 ENDS = 66 << 10  # bytes of either end of another format's shard
 MOST = 16 << 20  # bytes of a header that is fetched ahead
@@ -41,7 +42,7 @@ def fetch_heads(shards: Sequence[str], index: Index | None) -> None:
         except CheckpointError:
             continue
         if path.endswith(".safetensors"):
-            wanted.append((path, 0, min(size, held.get(os.path.basename(path), ENDS))))
+            wanted.append((path, 0, min(size, max(LEAST, held.get(os.path.basename(path), ENDS)))))
         elif size <= 2 * ENDS:
             wanted.append((path, 0, size))
         else:

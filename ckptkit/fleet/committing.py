@@ -18,7 +18,7 @@ from ..store.interface import ABSENT
 from ..store.said import ExistsError
 from .receipts import Receipt, fold
 from .replacing import index_of
-from .run import Run, cleaned, left, read_note
+from .run import Run, cleaned, is_made, left, read_note
 from .units import finish
 
 
@@ -71,12 +71,11 @@ def _last(run: Run) -> int:
 
 def _complete(run: Run, file: int, tags: dict[int, str], only_if: str | None = None) -> None:
     """Commit one object; one that an earlier run has committed is there with the bytes that it is to have."""
-    name, size = run.plan.layout.files[file]
+    name = run.name(file)
     try:
         run.tree.sink(name).commit(run.uploads[file], tags, only_if=only_if)
     except KeyError:
-        found = run.tree.entry(name)
-        if found is None or found.size != size:
+        if not is_made(run, file):
             message = "its parts are gone, and so is what was made of them"
             raise CheckpointError(message, path=run.tree.label(name), hint=f"{cleaned(run.plan)}, and begin again") from None
 
@@ -101,6 +100,7 @@ def _put_late(run: Run, file: int, data: bytes, *, last: bool) -> None:
     try:
         run.tree.put(name, data, only_if=run.old.tag or ABSENT)
     except ExistsError:
+        run.tree.fresh()
         blob = run.tree.blob(name)
         if blob.size != len(data) or blob.pread(blob.size, 0) != data:  # else this run has written it before it died
             raise
@@ -135,6 +135,7 @@ def _lost(run: Run, receipts: dict[str, Receipt]) -> tuple[Finding, ...]:
 
 def abandon(run: Run) -> None:
     """Throw away what a run has stored, and what it has put beside it into a place that was empty."""
+    run.tree.fresh()
     if run.old.fresh and not run.plan.single:
         for name in run.tree.list().keys() & set(run.plan.names):
             run.tree.delete(name)
@@ -144,7 +145,8 @@ def abandon(run: Run) -> None:
 
 
 def clear(run: Run) -> None:
-    """Remove the notes of a run."""
+    """Remove the notes of a run, whoever wrote them."""
+    run.tree.fresh()
     for n in run.tree.list(f"{run.notes}/{run.mark}"):
         run.tree.delete(run.note(n))
     run.tree.delete(run.manifest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from threading import Condition
+from threading import Condition, Semaphore
 
 from .._typing import Any
 from ..engine.run import Result
@@ -16,9 +16,9 @@ from .executor import Executor, on_executor
 from .interface import Engine
 from .receipts import Receipt
 from .run import Run, begin, done, known, left, ready
-from .units import Unit, size_for
+from .units import SMALL_UNIT, UNIT, Unit, size_for
 
-THREADS = 2  # units in memory at once: one is read and worked on while another one is stored
+THREADS, MOST_THREADS = 2, 4  # units in memory at once, of the usual size and of small ones: some are read while others are stored
 Progress = Callable[[int, int], None]
 
 
@@ -71,7 +71,24 @@ def run_on(plan: Plan, engine: Engine, *, shared: bool = True, progress: Progres
     with the bytes that are done and that there are. Workers on other machines need sources and a target that all of them see.
     """
     started = time.perf_counter()
-    run = begin(plan, shared=shared, **words)
+    return _whole(begin(plan, shared=shared, **words), engine, progress, started)._replace(target=plan.target)
+
+
+def run_in_threads(plan: Plan, *, jobs: int | None = None, progress: Progress | None = None, **words: Any) -> Result:
+    """Carry out `plan` with threads of this process, in units that are smaller than those of other processes: none of them has to be
+    handed out, and the last one decides for less time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    started = time.perf_counter()
+    run = begin(plan, usual=size_for(plan, SMALL_UNIT), **words)
+    count = jobs or threads_for(run.unit)
+    run = run._replace(sending=Semaphore(max(2, count - 1)))  # all of them end together otherwise, and the store waits for the next
+    with ThreadPoolExecutor(count) as pool:
+        return _whole(run, in_threads(pool, count * run.unit), progress, started)._replace(target=plan.target)
+
+
+def _whole(run: Run, engine: Engine, progress: Progress | None, started: float) -> Result:
+    """Carry a run out that was begun at a time of the process's clock."""
     total = sum(u.stop - u.start for u in run.units)
     fresh: list[Receipt] = []
     todo = 0 if run.committed else sum(u.stop - u.start for u in left(run, done(run)))
@@ -87,13 +104,9 @@ def run_on(plan: Plan, engine: Engine, *, shared: bool = True, progress: Progres
         abandon(run)
         raise
     read, written = sum(r.read for r in fresh), sum(r.size for r in fresh)
-    return Result(plan.target, tuple(run.plan.layout.files), read, written, time.perf_counter() - started, {}, findings)
+    return Result(run.plan.target, tuple(run.plan.layout.files), read, written, time.perf_counter() - started, {}, findings)
 
 
-def run_in_threads(plan: Plan, *, jobs: int | None = None, progress: Progress | None = None, unit: int = 0, **words: Any) -> Result:
-    """Carry out `plan` with threads of this process."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    count, unit = jobs or THREADS, unit or size_for(plan)
-    with ThreadPoolExecutor(count) as pool:
-        return run_on(plan, in_threads(pool, count * unit), shared=False, progress=progress, unit=unit, **words)
+def threads_for(unit: int) -> int:
+    """How many units of so many bytes are in memory at once, unless somebody says another number."""
+    return max(THREADS, min(MOST_THREADS, THREADS * UNIT // unit))

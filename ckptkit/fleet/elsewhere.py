@@ -13,7 +13,7 @@ from ..plan.values import Plan
 from ..store.below import tree_at
 from .array import Share
 from .committing import commit
-from .driver import THREADS, in_threads
+from .driver import in_threads, threads_for
 from .receipts import Receipt
 from .run import Run, begin, do, done, join, left, noted, read_whole
 from .saved import Saved, from_anywhere, load, save
@@ -55,7 +55,7 @@ def work(
     """
     mine = [u for u in run.units if not u.waits][share.number :: share.workers]
     have = done(run, mine)
-    count = jobs or THREADS
+    count = jobs or threads_for(run.unit)
     with ThreadPoolExecutor(count) as pool:
         engine = in_threads(pool, count * run.unit)
 

@@ -29,7 +29,9 @@ def answers(address: str, what: str) -> None:
         raise UsageError(f"no {what} answers at {address}", hint="check the address, and that it is running") from None
 
 
-def died(what: str, times: int) -> CheckpointError:
+MEMORY = "is there memory enough for each? What is done is kept: the same command goes on"
+
+
+def died(what: str, times: int, hint: str = MEMORY) -> CheckpointError:
     """The error of work whose worker died each time."""
-    message = f"{what} died {times} times at the same piece of work"
-    return CheckpointError(message, hint="is there memory enough for each? What is done is kept: the same command goes on")
+    return CheckpointError(f"{what} died {times} times at the same piece of work", hint=hint)

@@ -8,9 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 from .._typing import Any
+from ..errors import UsageError
 from .executor import on_executor
 from .interface import Engine, died
 
+GUARD = "what a script does has to stand below `if __name__ == '__main__':`, since each process reads the script"
 TRIES = 4  # processes that a piece of work may cost
 
 
@@ -20,6 +22,8 @@ def processes(count: int) -> Iterator[Engine]:
     import multiprocessing
     from queue import SimpleQueue
 
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # a script whose every process runs all of it
+        raise UsageError("this script would start itself again in each process that it asks for", hint=GUARD)
     spawn = multiprocessing.get_context("spawn")
     free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
 
@@ -32,7 +36,7 @@ def processes(count: int) -> Iterator[Engine]:
                 pool = ProcessPoolExecutor(1, spawn)
             finally:
                 free.put(pool)
-        raise died("a process", TRIES)
+        raise died("a process", TRIES, f"is there memory enough for each? {GUARD[0].upper()}{GUARD[1:]}. What is done is kept")
 
     with ThreadPoolExecutor(count) as threads:
         for _ in range(count):

@@ -25,17 +25,19 @@ STATE = "checkpoint"  # TensorFlow's file that names the newest prefix
 
 class Old(NamedTuple):
     """What is there already: nothing (`fresh`); else the tag of the index that is exchanged ("": none), and what is of no use after.
-    `at_once`: the store exchanges all files at one instant."""
+    `at_once`: the store exchanges all files at one instant. `was`: the tag of the one file of weights, which is replaced under its name."""
 
     fresh: bool = True
     tag: str = ""
     obsolete: tuple[str, ...] = ()
     at_once: bool = False
+    was: str = ""
 
 
 def old_of(said: Mapping[str, Any]) -> Old:
     """What the run found when it was begun, of its note."""
-    return Old(bool(said["fresh"]), str(said["tag"]), tuple(map(str, said["obsolete"])), said.get("at_once") is True)
+    obsolete = tuple(map(str, said["obsolete"]))
+    return Old(bool(said["fresh"]), str(said["tag"]), obsolete, said.get("at_once") is True, str(said.get("was", "")))
 
 
 def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
@@ -43,12 +45,13 @@ def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
     names = set(plan.names)
     _refuse_place(plan)
     if single:
-        return Old(fresh=tree.entry(single) is None) if _may(tree.entry(single) is not None, overwrite, plan.target) else Old()
-    there = tree.list().keys() - {".ckptkit", ".gitattributes"}  # which every repository of the hub has
-    if not _may(bool(there), overwrite, plan.target):
+        there = tree.entry(single)
+        return Old(fresh=False, was=there.tag) if _may(there is not None, overwrite, plan.target) and there is not None else Old()
+    names_there = tree.list().keys() - {".ckptkit", ".gitattributes"}  # which every repository of the hub has
+    if not _may(bool(names_there), overwrite, plan.target):
         return Old()
     written = _written(tree)
-    foreign = sorted((there & names) - written - {LEDGER})
+    foreign = sorted((names_there & names) - written - {LEDGER})
     if foreign:
         what = f"holds what ckptkit has not written, and replacing it would lose that: {printable(', '.join(foreign[:6]), 300)}"
         raise UsageError(what, path=plan.target, hint="name another target")
@@ -58,7 +61,9 @@ def look_at_old(plan: Plan, tree: Tree, single: str, *, overwrite: bool) -> Old:
         message = f"is replaced file by file in {plan.layout.container}: a reader could see some of both"
         raise UsageError(message, path=plan.target, hint="name another target")
     entry = tree.entry(index) if index is not None else None
-    return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & there)), tree.at_once)
+    only = tree.entry(plan.layout.files[0][0]) if len(plan.layout.files) == 1 else None
+    was = only.tag if only is not None else ""
+    return Old(False, entry.tag if entry is not None else "", tuple(sorted(written & names_there)), tree.at_once, was)
 
 
 def index_of(plan: Plan) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from .. import store
@@ -26,7 +26,7 @@ from ..store.below import tree_at
 from ..store.interface import ABSENT, Tree
 from ..store.local import LocalTree
 from ..store.said import ExistsError
-from .make import made
+from .make import Memory, made
 from .receipts import Receipt, fold, receipt_of
 from .replacing import Old, in_new_names, look_at_old, old_of
 from .saved import Saved, from_anywhere, load, save
@@ -52,6 +52,8 @@ class Run(NamedTuple):
     notes: str
     places: Places
     unit: int  # bytes of a unit
+    memory: Memory
+    sending: AbstractContextManager[object] = nullcontext()  # held while a part is sent
     committed: bool = False  # whether the target is there, and only what is of no use any more has to be removed
 
     def name(self, file: int) -> str:
@@ -77,11 +79,14 @@ def place_of(plan: Plan) -> tuple[str, str]:
     return folder, name
 
 
-def begin(plan: Plan, *, overwrite: bool = False, unit: int = 0, on_overflow: str = "error", shared: bool = False) -> Run:
+def begin(
+    plan: Plan, *, overwrite: bool = False, unit: int = 0, on_overflow: str = "error", shared: bool = False, usual: int = 0
+) -> Run:
     """Begin the run of a plan, or take one up that was begun.
 
-    `unit`: bytes of a unit (0: by the target's size). `on_overflow`: as for `convert`. `shared`: note the plan beside the target too, for
-    workers that are other processes. Raises UsageError where the target is there, or another run is under way.
+    `unit`: bytes of a unit (0: as the run was cut that is taken up, or `usual`, or by the target's size). `on_overflow`: as for `convert`.
+    `shared`: note the plan beside the target too, for workers that are other processes. Raises UsageError where the target is there, or
+    another run is under way.
     """
     if not plan.layout.files:
         raise UsageError("there is nothing to write", path=plan.target)
@@ -90,15 +95,19 @@ def begin(plan: Plan, *, overwrite: bool = False, unit: int = 0, on_overflow: st
     plan = from_anywhere(plan)
     at = _where(plan, on_overflow)
     tree, notes, mark = at
-    size = unit or size_for(plan)
     said = read_note(tree, f"{notes}/run.json")
     if said is not None and said.get("mark") != mark:
         raise UsageError("another run into this place is not finished", path=plan.target, hint=cleaned(plan))
+    there = said.get("unit") if said is not None else None
+    size = unit or (there if isinstance(there, int) and there > 0 else usual or size_for(plan))
+    new = said is None
     if said is None:
         said = _made(plan, at, size, overwrite)
     if said is None:  # somebody else was quicker
-        return begin(plan, overwrite=overwrite, unit=unit, on_overflow=on_overflow, shared=shared)
+        return begin(plan, overwrite=overwrite, unit=unit, on_overflow=on_overflow, shared=shared, usual=usual)
     run = _taken_up(plan, at, said, size, on_overflow)
+    if not new and not run.committed:
+        run = _renewed(run, said)
     if shared and not run.committed:
         tree.put(run.note("plan.json"), save(Saved(plan, size, on_overflow, overwrite)))
     return run
@@ -111,6 +120,7 @@ def _made(plan: Plan, at: Where, size: int, overwrite: bool) -> dict[str, Any] |
     plan = in_new_names(plan, old, mark)
     files = sorted({u.file for u in cut(plan, size, tree.least_part, equal=tree.equal_parts)})
     mine: dict[int, Upload] = {}
+    said: dict[str, Any] = {}
     try:
         for f in files:
             mine[f] = tree.sink(plan.layout.files[f][0]).begin()
@@ -118,12 +128,24 @@ def _made(plan: Plan, at: Where, size: int, overwrite: bool) -> dict[str, Any] |
         said["uploads"] = {str(f): u for f, u in mine.items()}
         tree.put(f"{notes}/run.json", json.dumps(said).encode(), only_if=ABSENT)
     except CheckpointError as e:
-        for f, u in mine.items():
-            tree.sink(plan.layout.files[f][0]).abort(u)
+        if isinstance(e, ExistsError) or not said or _withdrawn(tree, f"{notes}/run.json", said):
+            for f, u in mine.items():
+                tree.sink(plan.layout.files[f][0]).abort(u)
         if isinstance(e, ExistsError):
             return None
         raise
     return said
+
+
+def _withdrawn(tree: Tree, name: str, said: dict[str, Any]) -> bool:
+    """Whether it is certain that there is no manifest that says this: it may have been written, and only the answer was lost."""
+    try:
+        tree.fresh()
+        if read_note(tree, name) == json.loads(json.dumps(said)):
+            tree.delete(name)
+    except CheckpointError:
+        return False
+    return True
 
 
 def join(plan: Plan, *, unit: int, on_overflow: str = "error") -> Run:
@@ -159,9 +181,33 @@ def _taken_up(plan: Plan, at: Where, said: dict[str, Any], size: int, on_overflo
     units = cut(plan, size, tree.least_part, equal=tree.equal_parts)
     uploads = {int(f): dict(u) for f, u in said["uploads"].items()}
     if {u.file for u in units} != uploads.keys() or said.get("unit") != size:
-        raise UsageError("the run that is under way was cut another way", path=plan.target, hint=cleaned(plan))
+        hint = f"the --part-size that it was begun with; or {cleaned(plan)}"
+        raise UsageError("the run that is under way was cut another way", path=plan.target, hint=hint)
     committed = said.get("committed") is True
-    return Run(plan, tree, mark, units, uploads, _without(old, plan), on_overflow, notes, places_of(plan), size, committed)
+    old, places = _without(old, plan), places_of(plan)
+    return Run(plan, tree, mark, units, uploads, old, on_overflow, notes, places, size, Memory(size), committed=committed)
+
+
+def _renewed(run: Run, said: dict[str, Any]) -> Run:
+    """The run with new uploads for those that are gone though nothing was made of them: a store may throw away what was begun long ago."""
+    uploads = dict(run.uploads)
+    for file, upload in run.uploads.items():
+        sink = run.tree.sink(run.name(file))
+        try:
+            sink.parts(upload)
+        except KeyError:
+            if not is_made(run, file):
+                uploads[file] = sink.begin()
+    if uploads != run.uploads:
+        run.tree.put(run.manifest, json.dumps({**said, "uploads": {str(f): u for f, u in uploads.items()}}).encode())
+    return run._replace(uploads=uploads)
+
+
+def is_made(run: Run, file: int) -> bool:
+    """Whether an object is there that has the bytes that a file of the layout is to have, and is not what was there before."""
+    run.tree.fresh()
+    found = run.tree.entry(run.name(file))
+    return found is not None and found.size == run.plan.layout.files[file][1] and (not run.old.was or found.tag != run.old.was)
 
 
 def _without(old: Old, plan: Plan) -> Old:
@@ -181,19 +227,21 @@ def do(run: Run, unit: Unit) -> Receipt:
     """
     parts = within(unit, run.places.tails)
     of = wide(unit, run.places)
-    m = made(part_of(run.plan, of, run.places), clip=run.on_overflow == "clip")
-    receipt = Receipt(unit.name, "", unit.stop - unit.start, _sums(run, of, m.crcs), dict(m.lost), m.read)
-    if parts:
-        needs = frozenset(n for p in parts for n in p.needs)
-        crcs = fold(run.plan, [receipt, *_awaited(run, unit)], needs)
-        zeros = dict.fromkeys((t.name for t in run.plan.tasks), 0)
-        _put_in(m.data, of, finish(run.plan, {**zeros, **crcs}))
-    data = memoryview(m.data)[unit.start - of.start : unit.stop - of.start]
-    try:
-        tag = run.tree.sink(run.name(unit.file)).part(run.uploads[unit.file], unit.number, data)
-    except KeyError:
-        message = "its upload is not there any more: another process has finished the run, or it was cleaned away"
-        raise CheckpointError(message, path=run.tree.label(run.name(unit.file)), hint="look whether the target is there") from None
+    with run.memory.lent(of.stop - of.start) as memory:
+        m = made(part_of(run.plan, of, run.places), memory, clip=run.on_overflow == "clip")
+        receipt = Receipt(unit.name, "", unit.stop - unit.start, _sums(run, of, m.crcs), dict(m.lost), m.read)
+        if parts:
+            needs = frozenset(n for p in parts for n in p.needs)
+            crcs = fold(run.plan, [receipt, *_awaited(run, unit)], needs)
+            zeros = dict.fromkeys((t.name for t in run.plan.tasks), 0)
+            _put_in(m.data, of, finish(run.plan, {**zeros, **crcs}))
+        data = m.data[unit.start - of.start : unit.stop - of.start]
+        try:
+            with run.sending:
+                tag = run.tree.sink(run.name(unit.file)).part(run.uploads[unit.file], unit.number, data)
+        except KeyError:
+            message = "its upload is not there any more: another process has finished the run, or it was cleaned away"
+            raise CheckpointError(message, path=run.tree.label(run.name(unit.file)), hint="look whether the target is there") from None
     receipt = receipt._replace(tag=tag)
     run.tree.put(run.note(f"{unit.name}.json"), receipt.to_json())
     return receipt
@@ -209,7 +257,7 @@ def _awaited(run: Run, unit: Unit) -> list[Receipt]:
     return list(found.values())
 
 
-def _put_in(data: bytearray, unit: Unit, parts: Iterable[Part]) -> None:
+def _put_in(data: memoryview, unit: Unit, parts: Iterable[Part]) -> None:
     """Put what depends on checksums into a unit's bytes."""
     for p in parts:
         low, high = max(p.offset, unit.start), min(p.offset + len(p.data), unit.stop)
@@ -238,8 +286,7 @@ def done(run: Run, units: Iterable[Unit] | None = None) -> dict[str, Receipt]:
         try:
             there[file] = tree.sink(run.name(file)).parts(run.uploads[file])
         except KeyError:
-            entry = tree.entry(run.name(file))
-            there[file] = None if entry is not None and entry.size == run.plan.layout.files[file][1] else {}
+            there[file] = None if is_made(run, file) else {}
     names = noted(run)
     said = _receipts(run, [u.name for u in units if u.name in names])
     out = {}

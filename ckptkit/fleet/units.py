@@ -1,9 +1,11 @@
 """Cutting a plan into units: each writes one contiguous range of one file of the target, which is one part of an object.
 
 Policy: borders lie where tensors do, so that a tensor that is turned round is read once; only one that is much longer than a unit is cut,
-where its elements allow it, with or without a checksum: those of pieces fold to that of the whole. What lies in the source as it does in
-the target, and is not summed, costs nothing to be cut: it is, at each unit's end. A store that takes parts of one size only (R2) has the
-borders that those give; a tensor that cannot be cut where one falls is made on both sides of it, and what belongs to the other left out.
+where its elements allow it, with or without a checksum: those of pieces fold to that of the whole. One that is turned round is read once
+for each of its pieces, so that it is cut only where it is twice as long as UNIT, however small the units are. What lies in the source as
+it does in the target, and is not summed, costs nothing to be cut: it is, at each unit's end. A store that takes parts of one size only
+(R2) has the borders that those give; a tensor that cannot be cut where one falls is made on both sides of it, and what belongs to the
+other left out.
 The same plan and size give the same units, whoever cuts. Bytes that hold checksums of tensors which other units make (the descriptor
 behind a tensor that was cut, the directory of a zip) make their unit wait for those. All formats have such bytes behind the tensors, so no
 two units wait for each other.
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     Laid = TypeVar("Laid", Task, Part)
 
 UNIT = 64 << 20  # bytes of a unit
+SMALL_UNIT = 16 << 20  # where threads of one process do them
 LARGE_UNIT = 256 << 20  # of a target of which there would be too many
 MANY = 5_000  # units from which on larger ones are better
 MOST_PARTS = 9_000  # of one object; S3 takes 10,000
@@ -96,9 +99,9 @@ def finish(plan: Plan, crcs: Mapping[str, int]) -> Iterable[Part]:
     return by_name(layout.container).finish(layout, crcs)
 
 
-def size_for(plan: Plan) -> int:
-    """Bytes of a unit: UNIT, and for a large target as many more as keep the units few."""
-    return max(UNIT, min(LARGE_UNIT, sum(size for _, size in plan.layout.files if size > 0) // MANY >> 20 << 20))
+def size_for(plan: Plan, least: int = UNIT) -> int:
+    """Bytes of a unit: `least`, and for a large target as many more as keep the units few."""
+    return max(least, min(LARGE_UNIT, sum(size for _, size in plan.layout.files if size > 0) // MANY >> 20 << 20))
 
 
 def cut(plan: Plan, size: int = 0, least: int = 5 << 20, *, equal: bool = False) -> tuple[Unit, ...]:
@@ -133,11 +136,12 @@ def _borders(plan: Plan, tasks: Sequence[Task], whole: int, size: int, least: in
     for t in tasks:
         start, end = t.slot.offset, t.slot.offset + t.slot.length
         step, free = _step(t), _is_free(plan, t)
+        piece = size if size < SMALL_UNIT or free or _is_straight(plan, t) else max(size, UNIT)
         if not free and end - out[-1] > size and start - out[-1] >= least and whole - start >= least:
             out.append(start)
-        while step and end - out[-1] > (size if free else 2 * size) and whole - out[-1] - size >= least:
+        while step and end - out[-1] > (piece if free else 2 * piece) and whole - out[-1] - piece >= least:
             begin = out[-1] if free else max(start, out[-1])
-            border = start + max(0, begin + size - start) // step * step
+            border = start + max(0, begin + piece - start) // step * step
             if border - out[-1] < least or border >= end:
                 break
             out.append(border)
@@ -148,6 +152,11 @@ def _step(task: Task) -> int:
     """Bytes that must not be cut; 0 where the whole tensor must not be."""
     bits = DTYPES[task.dtype].bits
     return 0 if task.encode is not None or bits % 8 or DTYPES[task.dtype].block > 1 else bits // 8
+
+
+def _is_straight(plan: Plan, task: Task) -> bool:
+    """Whether a piece of a tensor is made of a piece of each source as it lies: each byte is read once, wherever it is cut."""
+    return all(len(p.loops) < 2 and (p.source < 0 or bool(plan.sources[p.source].extents)) for p in task.pieces)
 
 
 def _is_free(plan: Plan, task: Task) -> bool:

@@ -67,6 +67,9 @@ class Subject(Protocol):
     def architecture(self) -> Architecture | None: ...
 
     @property
+    def untied(self) -> bool: ...
+
+    @property
     def account(self) -> Account: ...
 
 
@@ -152,13 +155,19 @@ def make_account(subject: Subject) -> Account:
     return Account(rest, partial(_tensors, subject), many, partial(subject.graph.of_role, "unexplained"))  # which pickle
 
 
+def _of_role(subject: Subject) -> dict[str, str]:
+    """Which role has a place of another name. What may be tied and is not is a parameter like any."""
+    return {**_OF_ROLE, "tied": "used"} if subject.untied else _OF_ROLE
+
+
 def _many(subject: Subject) -> dict[str, int] | None:
     """How many tensors are in each place, by roles alone; None where a tensor must be looked at to know its place or whether it is read."""
     roles, tensors = subject.graph.roles, subject.checkpoint.tensors
     out: dict[str, int] = {}
+    of_role = _of_role(subject)
     _, kinds, counts = sorts(roles, 0)
     for (kind, _), n in zip(kinds, counts, strict=True):
-        out[_OF_ROLE.get(kind, kind)] = out.get(_OF_ROLE.get(kind, kind), 0) + n
+        out[of_role.get(kind, kind)] = out.get(of_role.get(kind, kind), 0) + n
     types = {spec.dtype for spec in subject.checkpoint.specs}
     if "optimizer" in out or roles.keys() != tensors.keys() or any(DTYPES[t].bits % 8 for t in types):
         return None
@@ -168,7 +177,7 @@ def _many(subject: Subject) -> dict[str, int] | None:
             more[id(weight.form)] = len(weight.parts) - any(t.name == name for t in weight.parts.values())
         n = more[id(weight.form)]
         if n and name in roles:
-            place = _OF_ROLE.get(roles[name].kind, roles[name].kind)
+            place = of_role.get(roles[name].kind, roles[name].kind)
             out[place] += n
     return out
 
@@ -229,11 +238,12 @@ def _tensors(subject: Subject) -> Iterator[Entry]:
     new, tensors, classes = tuple.__new__, ck.tensors, ck.classes
     bits = {d.name: d.bits for d in DTYPES.values()}
     labels: dict[int, str] = {}  # by the form's id: there are few
+    of_role = _of_role(subject)
     for name, (kind, what) in graph.roles.items():
         t = tensors.get(name)
         if t is None:
             continue
-        place = _OF_ROLE.get(kind, kind)
+        place = of_role.get(kind, kind)
         if place == "optimizer" and t.spec.numel == 1 and not what:
             place = "trainer"
         if place == "unexplained" and not known:

@@ -94,6 +94,15 @@ class Subject(NamedTuple):
         return said
 
     @property
+    def untied(self) -> bool:
+        """Whether tables of input and output that are stored apart are two: as the configuration says, or without one as the class has
+        them (a Llama's are two, a BERT's one)."""
+        said = self.value("tied")
+        if said is None and self.values is None and self.graph.dialect is not None:
+            said = self.graph.dialect.config.defaults.get("tied")
+        return said is False
+
+    @property
     def tied_groups(self) -> frozenset[str]:
         """The heads that every checkpoint of the model has: all that they have is tied, or (a bias) switched off by the configuration."""
         arch = self.architecture
@@ -131,10 +140,10 @@ class Subject(NamedTuple):
     def counted(self) -> list[str]:
         """The stored names whose elements are the model's parameters, each parameter once.
 
-        A tie counts once unless the configuration says that it is none. Of an unknown architecture everything counts that
+        A tie counts once unless it is none (`untied`). Of an unknown architecture everything counts that
         is not optimizer state. What nothing explains counts too; derived tensors and strays do not.
         """
-        kinds = {"param", "unexplained"} | ({"tied"} if self.value("tied") is False else set())
+        kinds = {"param", "unexplained"} | ({"tied"} if self.untied else set())
         tensors, roles = self.checkpoint.tensors, self.graph.roles
         if (
             all(role[0] in kinds for role in sorts(roles)[1])

@@ -46,8 +46,8 @@ class Naming:
         return spelling.stored(list(names), cls, *filter(None, (recalled_scope(self.dialect, cls, known),)))
 
     def _prefix(self) -> str:
-        """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named
-        one."""
+        """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class one that is named
+        or, where none is, written."""
         first = self.dialect.prefixes[0]
         if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None) or outside(self.table, self.groups):
             return first
@@ -57,7 +57,9 @@ class Naming:
         own = self.dialect is self.recognition.dialect
         said = {"prefix": self.recognition.prefix} if own else remembered(self._raw).get(self.dialect.name)
         without = isinstance(said, Mapping) and said.get("prefix") == ""
-        return first if self.named is not None and outside(self.table, self.named.groups) and not without else ""
+        chosen = choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
+        cls = self.named or (chosen[0] if chosen else None)
+        return first if cls is not None and outside(self.table, cls.groups) and not without else ""
 
 
 def outside(table: Table, groups: frozenset[str]) -> bool:

@@ -22,6 +22,7 @@ from .said import CREDENTIALS, refused
 if TYPE_CHECKING:
     from .interface import Blob, Sink
 
+_NO_ANSWER = {"TransportError", "ConnectionError", "Timeout"}  # of httpx, of requests (before huggingface_hub 1.0)
 FRESH = 60.0  # seconds after which a moving revision is asked for again
 
 
@@ -85,6 +86,9 @@ class HubTree(RemoteTree):
             return CheckpointError("is a gated repository", path=self.root, hint=CREDENTIALS["hf"])
         if kind in ("RepositoryNotFoundError", "HFValidationError"):
             return NotFoundError("there is no such repository, or it may not be seen", path=self.root, hint=CREDENTIALS["hf"])
+        if any(c.__name__ in _NO_ANSWER for c in type(e).__mro__):
+            message = "the hub cannot be reached"
+            return CheckpointError(message, path=self.root, hint="check the network, HF_ENDPOINT and the proxy settings")
         return refused(e, self.root)
 
     def list(self, folder: str = "") -> dict[str, Entry]:

@@ -1,58 +1,33 @@
-"""Objects of S3 written in parts, by any number of machines, through boto3: obstore has no parts of its own in Python.
+"""Objects of S3 written in parts, by any number of machines, by S3's own requests: obstore has no parts of its own in Python.
 
 Policy: each part goes out with its CRC32C, which the store holds it against; it is there for readers when it is committed and not before.
 Google's store is spoken to in the same words where there are HMAC keys for it (its XML API; parts go out with their MD5 there). Which
-parts there are is the store's word, never a note's.
+parts there are is the store's word, never a note's. Source: Amazon S3's API reference (CreateMultipartUpload and those beside it).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
+import html
 import os
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote_plus
 
-from .._typing import Any
-from ..errors import CheckpointError, UsageError, with_extra
+from ..errors import CheckpointError, UnsupportedError
 from ..support import crc32c
+from . import plain_http
 from .begun import Objects
 from .interface import ABSENT, Uploads
-from .said import CREDENTIALS, not_a_store, refused_code
+from .plain_http import Answer
+from .said import not_a_store, refused_code
+from .signing import UNSIGNED, is_true, keys_of, name_in, place_of, query_of, signed
 
-GOOGLE = "https://storage.googleapis.com"
-_clients: dict[str, Any] = {}
-
-
-def client(root: str) -> Any:
-    """A client for S3, made once. Raises UsageError where boto3 is not installed."""
-    found = _clients.get(root)
-    if found is None:
-        try:
-            import boto3
-            from botocore import UNSIGNED
-            from botocore.config import Config
-        except ImportError:
-            message = "writing objects in parts needs boto3, which is not installed"
-            raise UsageError(message, path=root, hint=with_extra("remote")) from None
-        env = os.environ
-        endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or env.get("AWS_ENDPOINT")
-        region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
-        keys = {}
-        if root.startswith("gs://"):
-            endpoint, region = GOOGLE, "auto"
-            keys = {"aws_access_key_id": env.get("GS_ACCESS_KEY_ID"), "aws_secret_access_key": env.get("GS_SECRET_ACCESS_KEY")}
-        unsigned = {"signature_version": UNSIGNED} if not keys and env.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true") else {}
-        config = Config(
-            retries={"max_attempts": 5, "mode": "standard"}, s3={"addressing_style": "path"} if endpoint else {},
-            request_checksum_calculation="when_required", response_checksum_validation="when_required",
-            connect_timeout=10, read_timeout=600, max_pool_connections=32, **unsigned,
-        )  # fmt: skip
-        session = boto3.session.Session()
-        found = _clients[root] = session.client(
-            "s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=config, **keys
-        )
-    return found
+_EMPTY = hashlib.sha256(b"").hexdigest()
+_NO_UPLOAD = "NoSuchUpload"
+_AGAIN = {"InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted"}  # of an answer that began well
 
 
 def google_keys() -> bool:
@@ -60,19 +35,66 @@ def google_keys() -> bool:
     return bool(os.environ.get("GS_ACCESS_KEY_ID") and os.environ.get("GS_SECRET_ACCESS_KEY"))
 
 
-def _refused(e: Exception, label: str) -> CheckpointError:
-    """What to raise for what boto3 raised; KeyError for an upload that there is no more."""
-    answer = getattr(e, "response", None)
-    code = str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(answer, dict) else 0
-    if code == "NoSuchUpload":
-        raise KeyError(label) from None
-    scheme = label.partition("://")[0]
-    if "Credentials" in type(e).__name__:
-        return CheckpointError("no credentials were found", path=label, hint=CREDENTIALS[scheme])
-    if "Connect" in type(e).__name__ or "Timeout" in type(e).__name__:
-        return CheckpointError("its server cannot be reached", path=label, hint="check the address, the network and the proxy settings")
-    return refused_code(code, status, label, scheme)
+def ask(
+    root: str, method: str, name: str, words: Mapping[str, str], *, label: str, body: bytes | memoryview | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """The answer of a bucket to a request about an object, or (no name) about itself. CheckpointError where it refuses, KeyError where
+    there is no such upload."""
+    place = place_of(root)
+    url = f"{place.url}/{name_in(name)}" if name else place.url
+    digest = UNSIGNED
+    if not body:
+        digest = _EMPTY
+    elif not url.startswith("https://"):
+        digest = hashlib.sha256(body).hexdigest()
+    about = dict(headers or {})
+    if os.environ.get("AWS_REQUEST_PAYER", "").lower() in ("requester", "1", "true") and not root.startswith("gs://"):
+        about["x-amz-request-payer"] = "requester"
+    url = f"{url}?{query_of([*words.items()])}"
+    for k in range(plain_http.TRIES):
+        answer = plain_http.ask(
+            method, url, label, body=body, headers=lambda: signed(method, url, about, keys_of(root), place.region, digest)
+        )
+        code = _field("Code", _text(answer)) if answer.status >= 300 or b"<Error>" in answer.body[:400] else ""
+        if answer.status < 300 and code in _AGAIN and k + 1 < plain_http.TRIES:  # of an answer that is begun before its end is known
+            time.sleep(plain_http.WAIT * 2**k)
+            continue
+        break
+    if answer.status < 300 and not code:
+        return answer
+    if code == _NO_UPLOAD:
+        raise KeyError(label)
+    raise refused_code(code, answer.status, label, root.partition("://")[0])
+
+
+def _text(answer: Answer) -> str:
+    return answer.body.decode("utf-8", "replace")
+
+
+def _field(name: str, text: str) -> str:
+    """What the first element of a name holds; nothing where there is none."""
+    found = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return html.unescape(found[1]) if found else ""
+
+
+def _elements(name: str, text: str) -> Iterator[str]:
+    """What each element of a name holds."""
+    return (m[1] for m in re.finditer(rf"<{name}>(.*?)</{name}>", text, re.DOTALL))
+
+
+def _kept() -> dict[str, str]:
+    """The headers that say how the store is to keep an object, as for the stores' library. Raises UnsupportedError."""
+    env = os.environ
+    kind = env.get("AWS_SERVER_SIDE_ENCRYPTION", "")
+    if kind == "sse-c" or env.get("AWS_SSE_CUSTOMER_KEY_BASE64"):
+        raise UnsupportedError("objects under a customer's key (SSE-C) are not written", hint="use keys of the store's (aws:kms, AES256)")
+    out = {"x-amz-server-side-encryption": kind} if kind else {}
+    if kind and env.get("AWS_SSE_KMS_KEY_ID"):
+        out["x-amz-server-side-encryption-aws-kms-key-id"] = env["AWS_SSE_KMS_KEY_ID"]
+    if kind and is_true("AWS_SSE_BUCKET_KEY_ENABLED"):
+        out["x-amz-server-side-encryption-bucket-key-enabled"] = "true"
+    return out
 
 
 class S3Sink:
@@ -81,49 +103,48 @@ class S3Sink:
     def __init__(self, tree: Objects, name: str) -> None:
         self.name, self._tree = name, tree
         self._label = tree.label(name)
-        self._bucket = tree.root.partition("://")[2]
-        self._client = client(tree.root)
         self._google = tree.scheme == "gs"
 
-    def _do(self, call: str, says: str = "", **words: Any) -> Any:
-        """The answer to a call, which has to say `says`: a proxy's page says nothing."""
-        try:
-            answer = getattr(self._client, call)(Bucket=self._bucket, Key=self.name, **words)
-        except Exception as e:
-            raise _refused(e, self._label) from None
-        if says and not answer.get(says):
-            raise not_a_store(self._label)
-        return answer
+    def _ask(
+        self, method: str, words: Mapping[str, str], body: bytes | memoryview | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return ask(self._tree.root, method, self.name, words, label=self._label, body=body, headers=headers)
 
     def begin(self) -> dict[str, str]:
         """Start an upload."""
-        words = {} if self._google else {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}  # of the parts' own none is kept
-        return {"id": self._do("create_multipart_upload", "UploadId", **words)["UploadId"]}
+        about = {} if self._google else {"x-amz-checksum-algorithm": "CRC32C", "x-amz-checksum-type": "FULL_OBJECT", **_kept()}
+        about["content-type"] = "application/octet-stream"
+        found = _field("UploadId", _text(self._ask("POST", {"uploads": ""}, headers=about)))
+        if not found:
+            raise not_a_store(self._label)
+        return {"id": found}
 
     def part(self, upload: Mapping[str, str], number: int, data: bytes | memoryview) -> str:
         """Store one part; its tag. CheckpointError where what arrived has another checksum."""
         if self._google:  # which knows no checksum of that name, and holds a part against this one
-            md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-            answer = self._do("upload_part", "ETag", UploadId=upload["id"], PartNumber=number, Body=_body(data), ContentMD5=md5)
-            return str(answer["ETag"])
-        sum_ = _crc32c(data)
-        answer = self._do("upload_part", "ETag", UploadId=upload["id"], PartNumber=number, Body=_body(data), ChecksumCRC32C=sum_)
-        kept = answer.get("ChecksumCRC32C")
-        if kept and kept != sum_:
+            sum_, header = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(), "content-md5"
+        else:
+            sum_, header = base64.b64encode(crc32c.function()(memoryview(data), 0).to_bytes(4, "big")).decode(), "x-amz-checksum-crc32c"
+        answer = self._ask("PUT", {"partNumber": str(number), "uploadId": upload["id"]}, data, {header: sum_})
+        if answer.headers.get("x-amz-checksum-crc32c", sum_) != sum_:
             raise CheckpointError(f"part {number} did not arrive as it was sent", path=self._label, hint="try again")
-        return str(answer["ETag"])
+        if not answer.headers.get("etag"):
+            raise not_a_store(self._label)
+        return answer.headers["etag"]
 
     def parts(self, upload: Mapping[str, str]) -> dict[int, tuple[str, int]]:
         """The parts that are there: number -> (tag, bytes). KeyError where there is no such upload."""
         out: dict[int, tuple[str, int]] = {}
-        words: dict[str, Any] = {}
+        words = {"uploadId": upload["id"]}
         while True:
-            answer = self._do("list_parts", "UploadId", UploadId=upload["id"], **words)
-            for p in answer.get("Parts", []):
-                out[p["PartNumber"]] = p["ETag"], p["Size"]
-            if not answer.get("IsTruncated"):
+            text = _text(self._ask("GET", words))
+            if not _field("UploadId", text):
+                raise not_a_store(self._label)
+            for p in _elements("Part", text):
+                out[int(_field("PartNumber", p))] = _field("ETag", p), int(_field("Size", p))
+            if _field("IsTruncated", text) != "true":
                 return out
-            words = {"PartNumberMarker": answer["NextPartNumberMarker"]}
+            words["part-number-marker"] = _field("NextPartNumberMarker", text)
 
     def commit(self, upload: Mapping[str, str], tags: Mapping[int, str], *, only_if: str | None = None) -> str:
         """Make the object of its parts; its tag. KeyError where there is no such upload. Raises ExistsError."""
@@ -131,82 +152,46 @@ class S3Sink:
         lost = [n for n, tag in tags.items() if there.get(n, ("", 0))[0] != tag]
         if lost:
             raise CheckpointError(f"part {lost[0]} is not there as it was written", path=self._label, hint="begin again")
-        parts = [{"PartNumber": n, "ETag": tags[n]} for n in sorted(tags)]
         if self._google and only_if is not None:  # its Complete takes no condition: asked for before
             self._tree.fresh()
             found = self._tree.entry(self.name)
             if (found is not None) if only_if == ABSENT else (found is None or found.tag != only_if):
                 raise refused_code("PreconditionFailed", 412, self._label, "gs")
             only_if = None
-        condition = {} if only_if is None else {"IfNoneMatch": "*"} if only_if == ABSENT else {"IfMatch": only_if}
-        answer = self._do("complete_multipart_upload", "ETag", UploadId=upload["id"], MultipartUpload={"Parts": parts}, **condition)
+        about = {} if only_if is None else {"if-none-match": "*"} if only_if == ABSENT else {"if-match": only_if}
+        lines = "".join(f"<Part><PartNumber>{n}</PartNumber><ETag>{html.escape(tags[n])}</ETag></Part>" for n in sorted(tags))
+        space = "" if self._google else ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+        body = f"<CompleteMultipartUpload{space}>{lines}</CompleteMultipartUpload>".encode()
+        text = _text(self._ask("POST", {"uploadId": upload["id"]}, body, {**about, "content-type": "application/xml"}))
+        tag = _field("ETag", text)
+        if not tag:
+            raise not_a_store(self._label)
         self._tree.changed(self.name)
-        return str(answer["ETag"])
+        return tag
 
     def abort(self, upload: Mapping[str, str]) -> None:
         """Throw the parts away."""
         try:
-            self._do("abort_multipart_upload", UploadId=upload["id"])
+            self._ask("DELETE", {"uploadId": upload["id"]})
         except KeyError:
             return
 
 
 def uploads(root: str, prefix: str) -> Uploads:
     """(name, upload) of what was begun below `prefix` and neither committed nor aborted."""
-    bucket = root.partition("://")[2]
+    label = f"{root}/{prefix}"
     out: Uploads = []
-    words: dict[str, str] = {}
+    words = {"uploads": "", "prefix": prefix, "encoding-type": "url"}
     while True:
-        try:
-            answer = client(root).list_multipart_uploads(Bucket=bucket, Prefix=prefix, **words)
-        except Exception as e:
-            raise _refused(e, f"{root}/{prefix}") from None
-        out += [(u["Key"], {"id": u["UploadId"]}) for u in answer.get("Uploads", [])]
-        if not answer.get("IsTruncated"):
+        text = _text(ask(root, "GET", "", words, label=label))
+        if "<ListMultipartUploadsResult" not in text:
+            raise not_a_store(label)
+        encoded = _field("EncodingType", text) == "url"
+        for u in _elements("Upload", text):
+            key = _field("Key", u)
+            out.append((unquote_plus(key) if encoded else key, {"id": _field("UploadId", u)}))
+        if _field("IsTruncated", text) != "true":
             return out
-        words = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
-
-
-def _crc32c(data: bytes | memoryview) -> str:
-    return base64.b64encode(crc32c.function()(memoryview(data), 0).to_bytes(4, "big")).decode()
-
-
-def _body(data: bytes | memoryview) -> Any:
-    """What boto3 takes: bytes, a bytearray as a whole, which it sends at once and does not copy, or a file, which it reads in pieces."""
-    if isinstance(data, memoryview) and isinstance(data.obj, bytearray) and len(data.obj) == data.nbytes:
-        return data.obj
-    return data if isinstance(data, bytes) else _Sent(data)
-
-
-class _Sent(io.RawIOBase):
-    """Memory as a file that is read."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data, self._at = data, 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is: what is sent again is read again."""
-        return True
-
-    def __len__(self) -> int:
-        return self._data.nbytes
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self)}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """The place."""
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        """The next bytes."""
-        n = len(self) - self._at if size is None or size < 0 else size
-        out = bytes(self._data[self._at : self._at + n])
-        self._at += len(out)
-        return out
+        marker = _field("NextKeyMarker", text)
+        words["key-marker"] = unquote_plus(marker) if encoded else marker
+        words["upload-id-marker"] = _field("NextUploadIdMarker", text)

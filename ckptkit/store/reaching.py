@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from urllib.parse import urlparse
 
 from .._typing import Any
+from ..errors import UsageError
+from .signing import by_environment, has_profiles, keys_of, told_by_profile
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "HF_ENDPOINT")
 
@@ -25,24 +27,35 @@ def library(root: str, words: dict[str, Any]) -> Any:
 
     if not root.startswith("s3://"):
         return store.from_url(root, **words)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3")
+    env, profile = os.environ, told_by_profile()
+    endpoint = env.get("AWS_ENDPOINT_URL_S3")
+    if not endpoint and not (env.get("AWS_ENDPOINT_URL") or env.get("AWS_ENDPOINT")):
+        endpoint = profile.get("endpoint_url")
     if endpoint:
         words["endpoint"] = endpoint
-    env = os.environ
+        words["client_options"]["allow_http"] |= endpoint.startswith("http://")
     if not any(env.get(n) for n in ("AWS_REGION", "AWS_DEFAULT_REGION")):
-        words["region"] = "us-east-1"
-    told = any(env.get(n) for n in (
-        "AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    ))  # fmt: skip
-    if not told and (env.get("AWS_PROFILE") or os.path.exists(os.path.expanduser("~/.aws/credentials"))):
+        words["region"] = profile.get("region") or "us-east-1"
+    if not by_environment() and has_profiles():
         try:
-            from obstore.auth.boto3 import Boto3CredentialProvider
-
-            words["credential_provider"] = Boto3CredentialProvider()
-        except ImportError:
-            pass  # the library's own ways are tried, and say what they miss
+            keys_of(root)
+            words["credential_provider"] = Lent(root)
+        except UsageError:
+            pass  # without boto3 the library's own ways are tried, and say what they miss
     return store.from_url(root, **words)
+
+
+class Lent:
+    """What the library asks for credentials that a profile gives: for a while, then again."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def __call__(self) -> dict[str, Any]:
+        keys = keys_of(self.root)
+        assert keys is not None
+        until = datetime.now(timezone.utc) + timedelta(minutes=30)
+        return {"access_key_id": keys.id, "secret_access_key": keys.secret, "token": keys.token or None, "expires_at": until}
 
 
 def is_r2() -> bool:

@@ -9,7 +9,7 @@ from ..errors import CheckpointError, CorruptError, NotFoundError, UnsupportedEr
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the machine's role; AWS_SKIP_SIGNATURE=true for a public bucket",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, GS_ACCESS_KEY_ID with GS_SECRET_ACCESS_KEY for parts, or GOOGLE_SKIP_SIGNATURE=true",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_SKIP_SIGNATURE=true for a public container",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN; AZURE_SKIP_SIGNATURE=true if it is public",
     "hf": "HF_TOKEN, or `hf auth login`; a gated repository has to be accepted at its page first",
 }
 _REPLACED = "was replaced while it was read"
@@ -27,6 +27,7 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
     """The error to raise for what the store's library raised."""
     scheme = label.partition("://")[0]
     kind, text = type(e).__name__, str(e)
+    told = text.partition("\n\nDebug source")[0]  # what follows names the library's own settings
     do = "written" if writing else "read"
     if kind == "PreconditionError" and not writing:
         return replaced(label)
@@ -41,24 +42,25 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
         return CheckpointError(_CLOCK, path=label, hint=_CLOCK_HINT)
     if writing and ("NotImplemented" in text or "501 Not Implemented" in text or kind == "NotImplementedError"):
         return unconditional(label)
-    if "169.254.169.254" in text or "metadata.google" in text or "MissingCredentials" in text:
+    if "169.254.169.254" in text or "metadata.google" in text or "MissingCredentials" in text or "MissingAccount" in text:
         return CheckpointError("no credentials were found", path=label, hint=credentials)
     if kind in ("PermissionDeniedError", "UnauthenticatedError") or re.search(r"\b40[13] (Forbidden|Unauthorized)", text):
         code = _code(text)
         return CheckpointError(f"may not be {do}: the store refuses{code}", path=label, hint=credentials or "see who may read it")
     if kind == "NotSupportedError" or ("Range" in text and "not supported" in text):
         return CheckpointError("its server gives no parts of a file (HTTP ranges)", path=label, hint="download it, and name the file")
-    if "invalid redirect" in text or "PermanentRedirect" in text:
-        return CheckpointError("lies in another region", path=label, hint="set AWS_REGION to the bucket's region")
+    if "invalid redirect" in text or "redirect without LOCATION" in text or re.search(f"<Code>({'|'.join(_ELSEWHERE)})</Code>", text):
+        return _elsewhere(label)
     if "error sending request" in text or "error trying to connect" in text or "dns error" in text or "builder error" in text:
         return CheckpointError("its server cannot be reached", path=label, hint="check the address, the network and the proxy settings")
-    if "timed out" in text or "timeout" in text.lower():
+    if "timed out" in told or "timeout" in told.lower():
         return CheckpointError("its server does not answer in time", path=label, hint="try again later")
     if "decoding response body" in text or "error reading a body" in text:
         return CorruptError("the connection was cut before all bytes had come", path=label, hint="try again")
     return CheckpointError(f"cannot be {do}{_code(text)}", path=label, hint="see the store's own log, or try again later")
 
 
+_ELSEWHERE = ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 _NOT_ALLOWED = {
@@ -76,6 +78,8 @@ def refused_code(code: str, status: int, label: str, scheme: str) -> CheckpointE
         return NotFoundError("there is no such bucket", path=label, hint="check the name, the region and the endpoint")
     if code in _SKEWED:
         return CheckpointError(_CLOCK, path=label, hint=_CLOCK_HINT)
+    if code in _ELSEWHERE or status in (301, 307):
+        return _elsewhere(label)
     if code in _NOT_ALLOWED or status in (401, 403):
         return CheckpointError(f"may not be written: the store refuses{shown}", path=label, hint=CREDENTIALS.get(scheme, ""))
     if code in ("PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists", "ConditionNotMet"):
@@ -85,6 +89,10 @@ def refused_code(code: str, status: int, label: str, scheme: str) -> CheckpointE
     if code == "NotImplemented" or status == 501:
         return unconditional(label)
     return CheckpointError(f"cannot be written{shown}", path=label, hint="see the store's own log, or try again later")
+
+
+def _elsewhere(label: str) -> CheckpointError:
+    return CheckpointError("lies in another region", path=label, hint="set AWS_REGION to the bucket's region")
 
 
 def not_a_store(label: str) -> CheckpointError:

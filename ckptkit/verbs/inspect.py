@@ -272,7 +272,7 @@ def rows_of(s: Subject) -> list[TensorRow]:
     counted = set(s.counted())
     if r is None and not s.packings.weights and s.checkpoint.tensors:
         return unknown_rows(list(s.checkpoint.tensors), list(s.checkpoint.tensors.values()), roles, counted)
-    untied = s.value("tied") is False
+    untied = s.untied
     rows: list[TensorRow] = []
     new, add = tuple.__new__, rows.append  # __new__: a third of the time that the constructor takes
     packed, sizes = s.packings.weights, Sizes()
@@ -406,8 +406,8 @@ def _ties(s: Subject, shared: Mapping[str, object]) -> tuple[tuple[str, ...], ..
     known = {frozenset(g) for g in groups}
     r = s.graph.recognition
     pairs = [(s.graph.params[c].stored, stored) for stored, c in s.graph.repeats]
-    pairs += [(stored, name) for name, stored in s.checkpoint.ties.items() if s.value("tied") is not False]
-    for stored in s.graph.of_role("tied") if s.value("tied") is not False else ():
+    pairs += [(stored, name) for name, stored in s.checkpoint.ties.items() if not s.untied]
+    for stored in () if s.untied else s.graph.of_role("tied"):
         tied = r.architecture.params[r.matches[stored].row.parts[0]].tied if r is not None else None
         if tied in s.graph.params:
             pairs.append((s.graph.params[tied].stored, stored))

@@ -60,7 +60,7 @@ def test_the_flow_of_a_hybrid_shows_what_each_layer_takes(case: str, tmp_path: P
         assert shapes[block] == trace[f"decoder.{i}"].shape
         mixes = model.spec.has(f"{block}.state")
         indexed = f"{block}.attention.indexer" in takes
-        sees = indexed or any(a.startswith("visible") for a in takes)
+        sees = indexed or any(a.startswith("mask") for a in takes)
         assert ("attention_mask" in takes, sees) == (mixes, not mixes), (block, takes)
 
 
