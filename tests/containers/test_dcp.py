@@ -346,3 +346,18 @@ def test_a_name_that_is_no_place_in_the_model_is_its_own_key(tmp_path: Path) -> 
     ckptkit.convert(tmp_path / "w.pt", tmp_path / "c", container="dcp")
     meta = pickle.loads((tmp_path / "c" / ".metadata").read_bytes())
     assert meta.planner_data == {"a.b.c": ("a.b.c",), "plain": ("plain",)} and set(meta.state_dict_metadata) == {"a.b.c", "plain"}
+
+
+def test_a_form_of_megatron_that_is_not_known_is_said_and_read_name_for_name(tmp_path: Path) -> None:
+    """Megatron-FSDP's fsdp_dtensor is a distributed checkpoint with metadata.json and without common.pt."""
+    name = "module.module.decoder.layers.0.mlp.linear_fc1.weight_w"
+    where = saved(tmp_path / "iter_0000100", {"model": dtensors([name]), "iteration": 100})
+    (where / "metadata.json").write_text('{"sharded_backend": "fsdp_dtensor", "sharded_backend_version": 1}')
+    report = ckptkit.validate(where)
+    said = [f.message for f in report.findings if f.rule == "version" and f.severity == "warning"]
+    assert len(said) == 1 and "'fsdp_dtensor'" in said[0] and "read as they are" in said[0]
+    with open_checkpoint(where) as ckpt:
+        assert list(ckpt.tensors) == [name]
+        assert ckpt.extras["iteration"] == 100
+    (where / "metadata.json").write_text('{"title": "no word of Megatron"}')
+    assert not [f for f in ckptkit.validate(where).findings if f.rule == "version"]

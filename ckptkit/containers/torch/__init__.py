@@ -254,7 +254,7 @@ class Archive(NamedTuple):
         held = list(self.entries.values()) if self.summed else []
         if any(map(itemgetter(6), held)):
             held = [e for e in held if not e.method]
-        return sums_of(self.path, "crc32", *([e[i] for e in held] for i in (0, 2, 3, 4)))
+        return sums_of(self.path, "crc32", [e[0] for e in held], [e[2] for e in held], [e[3] for e in held], [e[4] for e in held])
 
 
 def _archive(blob: store.Blob, size: int, path: str) -> Archive:
@@ -415,3 +415,17 @@ def finish_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | 
     from .write import make_rows
 
     return make_rows(layout, crcs)
+
+
+def behind(layout: FileLayout) -> Callable[[int, int, Sequence[int]], list[bytes]]:
+    """What follows neighbouring tensors of a file (see `write.make_behind`), for whoever has their checksums while writing them."""
+    from .write import make_behind
+
+    return make_behind(layout)
+
+
+def finish_rest(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """`finish` without that."""
+    from .write import make_rest
+
+    return make_rest(layout, crcs)
