@@ -3,7 +3,7 @@
     python benchmarks/startup.py                     the interpreter that runs this, its `ckptkit` command if it has one
     python benchmarks/startup.py --python .venv/bin/python --runs 30
 
-Whole processes, run in turn so that a busy moment hits all alike; medians. The limits are of wall time. The limits are those the project holds itself to;
+Whole processes, run in turn so that a busy moment hits all alike; medians. The limits, of wall time, are those the project holds itself to;
 the exit status is 1 if one is passed. Install the package (`pip install .`) for the figures of the console script: from a source
 tree that may not be written to, Python compiles every module again at each start, and the figures are not those of users.
 """

@@ -14,7 +14,7 @@ from ckptkit.tensors import Extent, StoredTensor, TensorSpec
 
 N = columns.compiled()
 needs = pytest.mark.skipif(N is None, reason="the optional module was not compiled here")
-STEMS = ("model.layers.", "enc/block_", "h", "x.layer_", "blöcke.", "a#", "t.0", "w.layers_", "q.12x", "z9.a.", "blocks_", "", "line\n", "7")
+STEMS = ("model.layers.", "enc/block_", "h", "x.layer_", "blöcke.", "a#", "t.0", "w.layers_", "q.12x", "z9.a.", "blocks_", "", "ab\n", "7")
 ENDS = (".w", ".b", "/kernel", "", ".k.1.w", "_m", ".7", ".sub_03.w", "a3.", "/", ".", "x/0.w")
 KINDS = [object() for _ in range(3)]
 

@@ -438,10 +438,8 @@ class Container(Protocol):
 
 
 def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
-    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once.
-
-    transformers counts a tied tensor once, though each shard that needs it holds a copy of its own.
-    """
+    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once: so transformers
+    counts a tied tensor, though each shard that needs it holds a copy of its own."""
     if checkpoint.total_size is None or not any(f.where == TOTAL for f in checkpoint.findings):
         return
     left = {sum(t.spec.nbytes for t in checkpoint.tensors.values()) - checkpoint.total_size}

@@ -437,12 +437,10 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
 
 def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:
     """The stored names that fit a glob. UsageError for one that nothing fits: a misspelt name must not pass for one that is left out."""
-    if not globs:
-        return frozenset()
-    from fnmatch import fnmatchcase
-
     out: set[str] = set()
     for glob in globs:
+        from fnmatch import fnmatchcase
+
         fits = [n for n in (*checkpoint.tensors, *checkpoint.unread, *checkpoint.extras) if fnmatchcase(n, glob)]
         if not fits:
             what = f"--drop {glob}: nothing in the checkpoint has such a name"

@@ -294,7 +294,7 @@ static PyObject *py_entry(PyObject *self, PyObject *args)
     return out;
 }
 
-/* says(data, found, first, heads): the same of the values of entries (key, start, end) from `first` on, up to one that says anything else */
+/* says(data, found, first, heads): the same of the values of entries (key, start, end) from `first` on, up to one that says other things */
 static PyObject *py_says(PyObject *self, PyObject *args)
 {
     Py_buffer data;
@@ -498,7 +498,10 @@ static PyObject *py_sorts(PyObject *self, PyObject *args)
     if ((tally = PyMem_Malloc((size_t)(count + 1) * sizeof *tally)) == NULL) { PyErr_NoMemory(); goto end; }
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *item = PySequence_Fast_GET_ITEM(all, i);
-        if (width && (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) <= most)) { PyErr_SetString(PyExc_ValueError, "no such field"); goto end; }
+        if (width && (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) <= most)) {
+            PyErr_SetString(PyExc_ValueError, "no such field");
+            goto end;
+        }
         Py_ssize_t found = before;
         size_t h = width ? 0 : mixed(0, (size_t)item);
         for (Py_ssize_t f = 0; f < width; f++) h = mixed(h, (size_t)PyTuple_GET_ITEM(item, of[f]));
@@ -752,10 +755,10 @@ static PyObject *groups_of(const Named *named, const Py_ssize_t *sizes, const La
     return out;
 }
 
-/* layered(names, kinds, whole): the layers that numbers in names make, equal ones together: those of which what is below the number, and the
- * kind of each (by identity), are the same in the same order. ([the places of names without a number], [(what is before the number, what
- * is behind it, groups)]), all in the order in which they are met; None where a name is not of ASCII, or a number has zeros before it, or too
- * many digits. `whole`: as `layer_in` */
+/* layered(names, kinds, whole): the layers that numbers in names make, equal ones together: those of which what is below the number, and
+ * the kind of each (by identity), are the same in the same order. ([the places of names without a number], [(what is before the number,
+ * what is behind it, groups)]), all in the order in which they are met; None where a name is not of ASCII, or a number has zeros before
+ * it, or too many digits. `whole`: as `layer_in` */
 static PyObject *py_layered(PyObject *self, PyObject *args)
 {
     PyObject *names, *kinds, *others = PyList_New(0), *runs = PyList_New(0), *out = NULL;

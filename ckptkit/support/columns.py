@@ -90,9 +90,9 @@ def _items_of(items: Mapping[Any, Any] | Sequence[Any]) -> Collection[Any]:
 
 
 def sorts(items: Mapping[Any, Any] | Sequence[Any], *fields: int) -> tuple[list[int], list[Any], list[int]]:
-    """Items (tuples; the values of a dict) by these of their fields, by themselves without: (the number of each one's sort, the first item of
-    each sort, how many are of each), sorts in the order in which they are met. Those of a sort are the same there; those of two may be equal:
-    identity is what is looked at where it is quicker."""
+    """Items (tuples; the values of a dict) by these of their fields, by themselves without: (the number of each one's sort, the first item
+    of each sort, how many are of each), sorts in the order in which they are met. It goes by identity: those of a sort are the same, those
+    of two may be equal."""
     native = compiled()
     if native is not None:
         found: tuple[list[int], list[Any], list[int]] = native.sorts(items, fields)

@@ -212,8 +212,8 @@ def parameter_digest(canon: Canon, item: Item, kind: str = "", watch: Callable[[
 def small_digests(
     subject: Subject, items: Sequence[Item], nbytes: Mapping[int, int], jobs: int | None, watch: Watch
 ) -> dict[str, str]:
-    """The digests of small parameters that lie in one run of a file as they stand, where there are many: those that lie together are read at
-    once. `nbytes` has the bytes by the id of a spec. What cannot be read so is left out, for whoever says what is wrong with it."""
+    """The digests of small parameters that lie in one run of a file as they stand, where there are many: those that lie together are read
+    at once. `nbytes` has the bytes by the id of a spec. What cannot be read so is left out, for whoever says what is wrong with it."""
     from blake3 import blake3
 
     graph, tensors, apart = subject.graph, subject.checkpoint.tensors, {*subject.packings.weights, *subject.checkpoint.classes}

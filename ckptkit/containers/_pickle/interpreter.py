@@ -190,8 +190,8 @@ def _by_pattern() -> Callable[[bytes, int], tuple[Any, ...] | None]:
         number = {b: int.from_bytes(b[1:], "little") for b in {*numel, *offset}}.__getitem__
         return (
             names, keys, *map(b"".join, (get, kind, type_, place, od)), list(map(number, numel)), list(map(number, offset)),
-            list(map(dims.__getitem__, size)), list(map(dims.__getitem__, stride)), list(puts[::8]), list(puts[1::8]), list(puts[7::8]), puts[0], puts[-1],
-            end,
+            list(map(dims.__getitem__, size)), list(map(dims.__getitem__, stride)), list(puts[::8]), list(puts[1::8]), list(puts[7::8]),
+            puts[0], puts[-1], end,
         )  # fmt: skip
 
     return columns

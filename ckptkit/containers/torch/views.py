@@ -183,7 +183,9 @@ class Maker:
         """`tensor` for each of many, by columns, where each is the whole of a storage as it lies there; None where one may be anything
         else. Of each kind (type, shape, strides) one is looked at."""
         storages, n = pluck(found, 0), len(names)
-        if set(map(type, storages)) != {Storage} or any(type(t[1]) is not int or t[1] or t[4] is not None or t[5] for t in sorts(found, 1, 4, 5)[1]):
+        if set(map(type, storages)) != {Storage}:
+            return None
+        if any(type(t[1]) is not int or t[1] or t[4] is not None or t[5] for t in sorts(found, 1, 4, 5)[1]):
             return None
         if max(map(len, names)) > self.name_bytes or any(type(s[3]) is not str or s[3] != "cpu" for s in sorts(storages, 3)[1]):
             return None
