@@ -30,6 +30,7 @@ BERT4TORCH = b4t.of_hf(
         without=("segments", "max_positions"), implied={"norm_eps": 1e-5, "scale_embedding": False}, defaults={"pad": 1, "eos": 2},
         also={"segment_vocab_size": 0, "with_lm": True},
     ),
+)._replace(
     twin="", prefixes=("",),
     rows={
         "encoder.embed_tokens": "embeddings.word",

@@ -67,7 +67,7 @@ ARCHITECTURE = Architecture(
         OWN,
         paddle(OWN, "ernie.", OWN_ROWS),
         memory(OWN, {**MODULES, "embeddings.task": ..., "uie.start": ..., "uie.end": ...}),
-        b4t.of_hf(OWN, b4t.form("ernie", keys=TASKS), style=b4t.GAMMA_BETA),
+        b4t.of_hf(OWN, b4t.form("ernie", keys=TASKS))._replace(style=b4t.GAMMA_BETA),
         # written as BERT's, so that nothing of that naming is taken for ERNIE
         HF._replace(
             name="hf_bert", title="transformers (PyTorch), as BERT", lacks=NO_TASKS, prefixes=("bert.",), prefixed=True,

@@ -99,8 +99,8 @@ class Checkpoint:
         self.passing: frozenset[str] = frozenset()  # buffers of a pickled module that its state_dict() leaves out
         self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
         self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
-        # files -> the rank of a mesh that each is of ("rank 3"), where the format keeps tensors in pieces
-        self.ranks: Mapping[str, str] = {}
+        self.home = ""  # where what belongs to it lies, if not beside its files: accelerate keeps these in a folder of their own
+        self.ranks: Mapping[str, str] = {}  # files -> the rank of a mesh that each is of ("rank 3"), of tensors in pieces
         self.untold: Callable[[], Iterable[Finding]] = tuple  # that nothing in the files says which rank each is of
         self.mesh = ""  # what is said of the mesh that the pieces were cut for
         self.per_rank: tuple[Mapping[str, StoredTensor], ...] = ()  # what each tensor-parallel rank has, until a naming tells how it is cut
@@ -128,7 +128,7 @@ class Checkpoint:
     @property
     def folder(self) -> str:
         """The directory in which what belongs to the checkpoint lies: configuration, vocabulary."""
-        path = store.absolute(self.path)
+        path = store.absolute(self.home or self.path)
         return path if store.is_folder(path) else os.path.dirname(store.absolute(self.files[0]) if self.files else path)
 
     @property

@@ -104,6 +104,21 @@ def test_the_folders_of_accelerate_and_of_torchtitan_are_read_as_their_model(tmp
         assert list(ckpt.tensors) == ["w10"]
 
 
+def test_the_configuration_beside_accelerates_folder_is_the_models(tmp_path: Path) -> None:
+    """transformers' Trainer writes checkpoint-N with config.json, tokenizer and trainer's files, and FSDP's shards in a folder of it."""
+    there = oracles.FIXTURES / "forms" / "llama_whole"
+    hf, run = load_file(there / "model.safetensors"), tmp_path / "checkpoint-10"
+    saved(run / "pytorch_model_fsdp_0", {"model": {n: torch.from_numpy(a) for n, a in hf.items()}})
+    shutil.copy(there / "config.json", run)
+    (run / "tokenizer_config.json").write_text("{}")
+    torch.save({"last_epoch": 1}, run / "scheduler.pt")
+    done = ckptkit.convert(run, tmp_path / "hf", to="hf")
+    got = load_file(tmp_path / "hf" / "model.safetensors")
+    assert got.keys() == hf.keys() and all(np.array_equal(got[n], a) for n, a in hf.items())
+    assert (tmp_path / "hf" / "tokenizer_config.json").exists()
+    assert any("scheduler.pt" in f.message for f in done.findings if f.rule == "dropped")
+
+
 def test_two_models_are_parts_and_none_of_them_is_state(tmp_path: Path) -> None:
     made = saved(tmp_path / "c", {"model": dtensors(["a.w"]), "generator": dtensors(["a.w"])})
     with open_checkpoint(made) as ckpt:

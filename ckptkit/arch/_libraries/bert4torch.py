@@ -44,7 +44,9 @@ def form(
     )
 
 
-def of_hf(hf: Dialect, config: ConfigForm, **differs: object) -> Dialect:
+def of_hf(hf: Dialect, config: ConfigForm) -> Dialect:
     """The files that bert4torch loads where its names are transformers', or nearly so: written for it, and read as transformers'."""
-    its = {"twin": hf.name, "prefixed": True, "classes": (), "library": Library(), "files": Files(), "config": config, **differs}
-    return hf._replace(name="bert4torch", title="bert4torch (PyTorch)", container="torch", filename="pytorch_model.bin", **its)
+    return hf._replace(
+        name="bert4torch", title="bert4torch (PyTorch)", container="torch", filename="pytorch_model.bin", twin=hf.name, prefixed=True,
+        classes=(), library=Library(), files=Files(), config=config,
+    )  # fmt: skip

@@ -64,7 +64,7 @@ AGAIN = "what bert4torch keeps in each layer of the first one's table"
 def of_two_stacks(hf: Dialect, modules: Mapping[str, object], *, biased: bool = False, gated: bool = False) -> Dialect:
     """The same of a family with an encoder and a decoder: T5, 1.1 of it `gated`; BART, whose head of transformers is `biased`."""
     rows: dict[str, str | tuple[str, ...]] = {"encoder.embeddings.word_embeddings": "embeddings.word"}
-    strays = {}
+    strays: dict[str, str] = {}
     for stack, holder, table in (("encoder", "layer", "embeddings"), ("decoder", "decoder_layer", "decoder_embeddings")):
         at, ours = f"{stack}.{stack}Layer.{{{holder}}}.", f"{stack}.layers.{{{holder}}}."
         own = {
