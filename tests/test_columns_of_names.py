@@ -166,3 +166,15 @@ def test_plucked_and_put_together_again(way):
     fields = [columns.pluck(items, 0), (same, [t.spec for t in firsts]), columns.pluck(items, 2), (None,), (None,), (None,), ((),)]
     made = columns.tuples(StoredTensor, fields, 50)
     assert made == items and all(type(t) is StoredTensor for t in made)
+
+
+@needs
+def test_what_was_compiled_of_another_source_is_left_out():
+    columns.compiled.cache_clear()
+    try:
+        with mock.patch.object(N, "FORM", N.FORM - 1):
+            assert columns.compiled() is None
+        columns.compiled.cache_clear()
+        assert columns.compiled() is N
+    finally:
+        columns.compiled.cache_clear()

@@ -17,19 +17,20 @@ from .._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
+FORM = 2  # of what is compiled, as `_columns.c` counts it: one built of an older source is left out
 Column = bytes | list[bytes] | list[str] | tuple[str, list[int]] | tuple[str, list[bytes] | list[str]] | tuple[str, int, int]
 
 
 @cache
 def compiled() -> ModuleType | None:
-    """The module `ckptkit.support._columns`; None where it was not built, or is not wanted."""
+    """The module `ckptkit.support._columns`; None where it was not built, or of another source, or is not wanted."""
     if os.environ.get("CKPTKIT_NO_NATIVE"):
         return None
     try:
         from . import _columns
     except ImportError:
         return None
-    return _columns
+    return _columns if getattr(_columns, "FORM", 0) == FORM else None
 
 
 def weave(columns: Sequence[Column], count: int) -> bytes:
