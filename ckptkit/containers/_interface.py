@@ -28,6 +28,7 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, UnknownNameError, one_of, printable
 from ..findings import Finding
 from ..limits import using
+from ..support.columns import sorts
 from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread, row_major_strides
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Checkpoint:
     @property
     def specs(self) -> Collection[TensorSpec]:
         """The dtypes and shapes of the tensors, far fewer than these: each object once."""
-        return dict(zip(map(id, specs := [t[1] for t in self.tensors.values()]), specs, strict=True)).values()
+        return [t[1] for t in sorts(self.tensors, 1)[1]]
 
     def blob(self, path: str) -> store.Blob:
         """One of the checkpoint's files, open (kept until close; only ever read with pread)."""
@@ -437,10 +438,8 @@ class Container(Protocol):
 
 
 def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
-    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once.
-
-    transformers counts a tied tensor once, though each shard that needs it holds a copy of its own.
-    """
+    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once: so transformers
+    counts a tied tensor, though each shard that needs it holds a copy of its own."""
     if checkpoint.total_size is None or not any(f.where == TOTAL for f in checkpoint.findings):
         return
     left = {sum(t.spec.nbytes for t in checkpoint.tensors.values()) - checkpoint.total_size}
