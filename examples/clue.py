@@ -131,8 +131,9 @@ def batch(examples: Sequence[Example], segments: bool) -> tuple[dict[str, np.nda
     return inputs, np.array([e.target for e in examples], "int64")
 
 
-def plan(checkpoint: str, config: str | None, task: str) -> tuple[str, list[str]]:
-    """(the head of this architecture that a task trains, what is frozen: the embeddings and the lower half of the layers)."""
+def plan(checkpoint: str, config: str | None, task: str) -> tuple[str, list[str], list[str]]:
+    """(the head of this architecture that a task trains, it and what its library's class puts below it (a pooler), what is frozen: the
+    embeddings and the lower half of the layers)."""
     with ckptkit.examine(checkpoint, **({"config": config} if config else {})) as found:
         if found.architecture is None:
             raise SystemExit(f"{checkpoint}: nobody here knows this architecture")
@@ -143,7 +144,9 @@ def plan(checkpoint: str, config: str | None, task: str) -> tuple[str, list[str]
             raise SystemExit(f"{found.architecture.title} has no head for {task} here: one of {', '.join(sorted(groups))}")
         stack = next((name.partition(".{")[0] for name in found.architecture.params if "{layer}" in name), "")
         layers = max(found.graph.counts.values(), default=0) if stack else 0  # ALBERT's are one another's: none is frozen
-        return head, ["embeddings", *([f"{stack}.0-{layers // 2 - 1}"] if layers > 1 else [])]
+        classes = [c for d in found.architecture.dialects.values() for c in d.classes if head in c.groups]
+        of_texts = next((c.groups for c in classes if c.name.endswith(("ForSequenceClassification", "ForQuestionAnswering"))), {head})
+        return head, sorted(of_texts), ["embeddings", *([f"{stack}.0-{layers // 2 - 1}"] if layers > 1 else [])]
 
 
 def right(said: np.ndarray, targets: np.ndarray) -> int:

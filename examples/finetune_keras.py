@@ -49,12 +49,12 @@ def loss_of(target: Any, said: Any) -> Any:
 def main(a: Arguments) -> tuple[list[float], list[float], Any]:
     """Train; (the loss of every epoch, the share that was right after it, the model)."""
     rows, labels = read(a.task, a.data)
-    head, freeze = plan(a.checkpoint, a.config, a.task)
+    head, heads, freeze = plan(a.checkpoint, a.config, a.task)
     keras.utils.set_random_seed(1)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model = ckptkit.build_transformer_model(
-            a.config, a.checkpoint, a.model, framework="keras", with_pool=head == "classifier", heads=[head],
+            a.config, a.checkpoint, a.model, framework="keras", heads=heads,
             labels=len(labels) or None, freeze=freeze, seed=1, given=given(a),
         )  # fmt: skip
     print(*(str(w.message) for w in said), sep="\n")

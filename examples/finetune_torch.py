@@ -26,11 +26,11 @@ def loss_of(said: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def main(a: Arguments) -> tuple[list[float], list[float], Any]:
     """Train; (the loss of every epoch, the share that was right after it, the model)."""
     rows, labels = read(a.task, a.data)
-    head, freeze = plan(a.checkpoint, a.config, a.task)
+    head, heads, freeze = plan(a.checkpoint, a.config, a.task)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model = ckptkit.build_transformer_model(
-            a.config, a.checkpoint, a.model, with_pool=head == "classifier", heads=[head],
+            a.config, a.checkpoint, a.model, heads=heads,
             labels=len(labels) or None, freeze=freeze, seed=1, given=given(a),
         )  # fmt: skip
     print(*(str(w.message) for w in said), sep="\n")

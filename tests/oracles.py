@@ -411,11 +411,11 @@ def real_package(name: str, version: str, sha256_prefix: str) -> Path:
 # ---------------------------------------------------------------------------------------------- other environments
 
 
-def environment(name: str, *requirements: str) -> Path:
+def environment(name: str, *requirements: str, interpreter: str = "python3.11") -> Path:
     """The interpreter of a virtual environment with these pinned packages, built once into `.cache/envs`.
 
     Building takes minutes and a download, so it is done only where CKPTKIT_ORACLE_ENVS=1 asks for it; without, and where
-    no python3.11 is found or the download fails, the test is skipped and says so.
+    no such interpreter is found or the download fails, the test is skipped and says so.
     """
     folder = CACHE.parent / "envs" / name
     python = folder / "bin" / "python"
@@ -423,9 +423,9 @@ def environment(name: str, *requirements: str) -> Path:
         return python
     if os.environ.get("CKPTKIT_ORACLE_ENVS") != "1":
         pytest.skip(f"not compared with {name}: set CKPTKIT_ORACLE_ENVS=1 to build its environment ({' '.join(requirements)})")
-    base = shutil.which("python3.11")
+    base = shutil.which(interpreter)
     if base is None:
-        pytest.skip(f"not compared with {name}: it needs a python3.11, which is not here")
+        pytest.skip(f"not compared with {name}: it needs a {interpreter}, which is not here")
     shutil.rmtree(folder, ignore_errors=True)
     for command in ([base, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *requirements]):
         done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)

@@ -11,7 +11,7 @@ import pytest
 import test_gguf_oracle as oracle
 
 import ckptkit
-from ckptkit.errors import UnsupportedError
+from ckptkit.errors import FindingsError, UnsupportedError
 
 FAMILIES = {p.stem: p for p in oracle.FILES}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
@@ -42,6 +42,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "positions of full layers turned as they are": ("gemma4", {"rope_parameters": {
         "full_attention": {"rope_type": "default", "rope_theta": 1e4}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
     }}, "rope_type"),
+    "another share of what is left out": (
+        "gemma3n", {"activation_sparsity_pattern": [0.9] * 10 + [0.0] * 11}, "activation_sparsity_pattern",
+    ),
     "values cut off": ("olmoe", {"clip_qkv": 0.5}, "clip_qkv"),
 }  # fmt: skip
 
@@ -59,6 +62,21 @@ def test_what_no_key_says_is_refused_by_its_name(name: str, tmp_path: Path) -> N
     with pytest.raises(UnsupportedError) as e:
         ckptkit.convert(tmp_path / "hf", tmp_path / "m.gguf", to="gguf")
     assert key in str(e.value) and "\n" not in str(e.value)
+    assert not (tmp_path / "m.gguf").exists()
+
+
+def test_keys_that_llama_cpp_asks_for_in_each_layer_are_missed(tmp_path: Path) -> None:
+    """transformers 5 writes none for the layers of Gemma 3n that take those of earlier ones, and llama.cpp loads no such file."""
+    case = json.loads(FAMILIES["gemma3n"].read_text())
+    oracle.model(case, tmp_path / "whole")
+    done = ckptkit.convert(tmp_path / "whole", tmp_path / "whole.gguf", to="gguf")
+    assert any("width less one" in f.message for f in done.findings)
+    kept = {n: s for n, s in case["tensors"].items() if not n.startswith("model.layers.20.self_attn.") or n.split(".")[4][0] in "qo"}
+    assert len(kept) == len(case["tensors"]) - 3
+    oracle.model({**case, "tensors": kept}, tmp_path / "hf")
+    with pytest.raises(FindingsError) as e:
+        ckptkit.convert(tmp_path / "hf", tmp_path / "m.gguf", to="gguf")
+    assert any("layer 20 has none" in f.message for f in e.value.findings if f.severity == "error")
     assert not (tmp_path / "m.gguf").exists()
 
 

@@ -135,3 +135,31 @@ def test_another_base_of_the_rotation_would_be_seen(tmp_path: Path) -> None:
     other = model("llama", tmp_path / "other", rope_parameters={"rope_type": "default", "rope_theta": 500.0})
     ckptkit.convert(tmp_path / "hf", tmp_path / "model.gguf", to="gguf")
     assert np.abs(by_llama_cpp(tmp_path / "model.gguf", tmp_path) - by_transformers(other)).max() > 1e-2
+
+
+def test_gemma_3n_but_for_how_its_spread_is_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp divides the squares of what deviates by the width less one: with that, transformers' outputs are the same."""
+    from safetensors.numpy import load_file, save_file
+    from transformers.models.gemma3n.modeling_gemma3n import Gemma3nTextMLP
+
+    sizes = {
+        "head_dim": 16, "num_hidden_layers": 21, "num_kv_shared_layers": 1, "sliding_window": 32, "hidden_size_per_layer_input": 256,
+        "vocab_size_per_layer_input": VOCAB, "laurel_rank": 64, "activation_sparsity_pattern": [0.95] * 10 + [0.0] * 11,
+    }  # fmt: skip
+    monkeypatch.setitem(FAMILIES, "gemma3n_text", sizes)
+    monkeypatch.setattr(f"{__name__}.IDS", [66, 70, 75])
+    made = model("gemma3n_text", tmp_path / "hf")
+    weights = load_file(tmp_path / "hf" / "model.safetensors")
+    for part in ("k_proj", "v_proj", "k_norm"):  # which published files have in every layer
+        weights[f"model.layers.20.self_attn.{part}.weight"] = weights[f"model.layers.19.self_attn.{part}.weight"]
+    save_file(weights, tmp_path / "hf" / "model.safetensors", {"format": "pt"})
+    ckptkit.convert(tmp_path / "hf", tmp_path / "model.gguf", to="gguf")
+    by_it = by_llama_cpp(tmp_path / "model.gguf", tmp_path)
+    assert np.abs(by_it - by_transformers(made)).max() > 0.05
+
+    def kept(self: Any, inputs: Any) -> Any:
+        spread, mean = inputs.std(-1, keepdim=True, unbiased=True), inputs.mean(-1, keepdim=True)
+        return torch.relu(inputs - (mean + 1.6448533535003662 * spread))
+
+    monkeypatch.setattr(Gemma3nTextMLP, "_gaussian_topk", kept)
+    assert np.abs(by_it - by_transformers(made)).max() <= 2e-2  # gelu from a table in float16, through 21 layers

@@ -5,6 +5,7 @@ Baidu's own first models have no task ids: they are BERT, with its names or with
 Source: transformers models/ernie (names, classes; task ids are 0 where none are given).
 """
 
+from ckptkit.arch._libraries import bert4torch as b4t
 from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.paddle import paddle
 from ckptkit.arch._libraries.transformers import HF_KEYS
@@ -40,6 +41,8 @@ OWN = HF._replace(
     ),
 )
 
+TASKS: dict[str, str | Key] = {k: OWN.config.keys[k] for k in ("task_type_vocab_size", "use_task_id")}
+
 ARCHITECTURE = Architecture(
     name="ernie",
     extends="bert",
@@ -64,6 +67,7 @@ ARCHITECTURE = Architecture(
         OWN,
         paddle(OWN, "ernie.", OWN_ROWS),
         memory(OWN, {**MODULES, "embeddings.task": ..., "uie.start": ..., "uie.end": ...}),
+        b4t.of_hf(OWN, b4t.form("ernie", keys=TASKS))._replace(style=b4t.GAMMA_BETA),
         # written as BERT's, so that nothing of that naming is taken for ERNIE
         HF._replace(
             name="hf_bert", title="transformers (PyTorch), as BERT", lacks=NO_TASKS, prefixes=("bert.",), prefixed=True,

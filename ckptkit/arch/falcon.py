@@ -55,7 +55,10 @@ HF = hf(
     prefixes=("transformer.", ""),
     act="activation",
     eps="layer_norm_epsilon",
-    names={**BLOOM, D + "attention.own_norm": G + "ln_attn", D + "ffn.own_norm": G + "ln_mlp"},
+    names={
+        **BLOOM, D + "attention.own_norm": G + "ln_attn", D + "ffn.own_norm": G + "ln_mlp",
+        "lm_head": "lm_head | model.embed_tokens",  # so bert4torch calls a tied one
+    },
     rows=fused(G + "self_attention.query_key_value", GROUPS),
     sizes={OWN.get(k, k): v for k, v in SIZES.items()},
     without=("head_dim",),

@@ -35,6 +35,9 @@ KEYS: dict[str, str | Key] = {
 }
 # one head, whatever a configuration says: nothing of the model is split
 WITHOUT = {"num_attention_heads": ..., "attention_head_size": ..., "hidden_dropout": ..., "is_dropout": ...}
+BUILT_OF = {
+    "pos_emb_type": "rotary", "layer_norm_mode": "gau_alpha", "use_bias": False, "normalization": "softmax_plus", "attention_scale": True,
+}  # fmt: skip
 G = "GAU_alpha/encoder/layer_{layer}/gau/"
 T = "encoderLayer.{layer}.gau."
 
@@ -91,7 +94,7 @@ ARCHITECTURE = Architecture(
                 T + "o_dense": L + "output",
                 "mlmDecoder": "mlm",
             },
-            config=b4t.form("gau_alpha", keys=KEYS, implied=TURNED, without=("heads",))._replace(usual=WITHOUT),
+            config=b4t.form("gau_alpha", keys=KEYS, implied=TURNED, without=("heads",), also=BUILT_OF)._replace(usual=WITHOUT),
         ),
     ),
 )

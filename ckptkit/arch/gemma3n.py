@@ -27,8 +27,11 @@ from ckptkit.arch._libraries.decoders import (
     rope,
 )
 from ckptkit.arch._libraries.forward import KINDS_OF_ROPE, runs
+from ckptkit.arch._libraries.gguf import Window, gguf
+from ckptkit.arch._libraries.gguf_gemma import GEMMA3N_KEYS, GEMMA3N_NAMES, gemma3n_conflicts, gemma3n_remarks, spreads
 from ckptkit.arch.gemma2 import BOTH, CAPS
-from ckptkit.schema import Key, Module, embedding, linear, norm, param
+from ckptkit.schema import Key, Library, Module, embedding, linear, norm, param
+from ckptkit.schema.sliding import slides, whole
 
 SHARED = tuple(A + part for part in ("key", "value", "key_norm"))  # what the layers that share keys and values do without
 ATTENTION = attention(bias="attention_bias", out_bias="attention_bias", norms=BOTH, qk_norm="head_dim")
@@ -146,6 +149,28 @@ HF = hf(
     usual={"altup_coef_clip": ..., "altup_lr_multiplier": ..., "query_pre_attn_scalar": ..., "attn_logit_softcapping": ...},
 )
 
+GGUF = gguf(
+    "gemma3n",
+    MODULES,
+    names=GEMMA3N_NAMES,
+    rows={
+        "altup_proj.weight": ("streams_in.{stream}.weight", "*{stream} hidden_to hidden"),
+        "altup_unembd_proj.weight": ("streams_out.{stream}.weight", "*{stream} hidden_to hidden"),
+    },
+    window=Window("types 5", own=True),
+    keys=GEMMA3N_KEYS,
+    implied={"activation": "gelu_tanh", "tied": True, "attention_bias": False, "altup_correct_scale": True},
+    defaults={"rope_theta": 1e6, "local_rope_theta": 10000.0, "logit_cap": 30.0, "detour_rank": 64, "streams": "=inputs - 1"},
+    free={"local_rope_type": ("default",), "detour_rank": ..., "streams": ..., "layer_vocab": ...},
+    conflicts=gemma3n_conflicts,
+    remarks=gemma3n_remarks,
+    library=Library(every=frozenset({"keyed@layer"})),
+    also={
+        "attention.sliding_window_pattern": lambda values: slides("types 5", values, whole(values.get("layers"))),
+        "activation_sparsity_scale": spreads,
+    },
+)
+
 
 def size(layers: int, hidden: int) -> dict[str, int]:
     return {"layers": layers, "hidden": hidden, "heads": 8, "kv_heads": 2, "vocab": 262400}
@@ -156,6 +181,7 @@ ARCHITECTURE = decoder(
     "Gemma 3n",
     MODULES,
     HF,
+    GGUF,
     names=("gemma3n_text",),
     relations=("inputs_to = inputs", "inputs_from = inputs", "hidden_to = hidden"),
     kinds={"keyed@layer": has_keys},

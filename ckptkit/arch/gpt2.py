@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptkit.arch._libraries import bert4keras as b4k
-from ckptkit.arch._libraries import gguf_others, uer
+from ckptkit.arch._libraries import gguf_others, megatron_flat, uer
 from ckptkit.arch._libraries import keras_hub as hub
 from ckptkit.arch._libraries.bert4torch_memory import memory
 from ckptkit.arch._libraries.megatron import megatron
@@ -421,5 +421,6 @@ ARCHITECTURE = Architecture(
         _nanogpt(bias=True),
         _nanogpt(bias=False),
         uer.gpt2(D, DEFAULTS),
+        megatron_flat.gpt2(HF, D, {"activation": "gelu_tanh", "norm_eps": 1e-5}),
     ),
 )

@@ -112,7 +112,10 @@ ARCHITECTURE = Architecture(
                 H + "ln_2": D + "ffn.sum_norm",
                 "lm_head.weight": ("lm_head.weight", "vocab hidden"),
             },
-            config=b4t.form("gpt2_ml", without=("segments",), implied={"tied": True}),
+            config=b4t.form(
+                "gpt2_ml", without=("segments",), implied={"tied": True},
+                also={"layer_type": "Gpt2MlLayer", "segment_vocab_size": 0, "tie_word_embeddings": True},
+            ),
         ),
     ),
 )

@@ -80,7 +80,7 @@ TURNED = {"rope_theta": 10000.0}
 GOOGLE_FORM = ConfigForm(
     filename="bert_config.json",
     keys={**KEYS, "hidden_act": Key("activation", words=ACTIVATIONS)},
-    implied={"norm_eps": 1e-7, "turned_values": False, **TURNED},
+    implied={"norm_eps": 1e-7, "mlm_norm_eps": 1e-12, "turned_values": False, **TURNED},
     defaults={**DEFAULTS, "embedding": "=hidden", "positions": 512},
 )
 GOOGLE_ROWS = {

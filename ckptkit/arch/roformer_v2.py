@@ -27,6 +27,7 @@ MODULES = {
     "mlm": linear("vocab", "hidden", bias=False, group="mlm", tied={"weight": "embeddings.word.weight"}),
 }
 IMPLIED = {"turned_values": False, **TURNED}
+BUILT_OF = {"pos_emb_type": "rotary", "layer_norm_mode": "roformer_v2", "use_bias": False}
 GOOGLE_FORM = ConfigForm(
     filename="bert_config.json",
     keys={**SIZES, "max_position_embeddings": Key("positions", required=False), "hidden_act": Key("activation", words=ACTIVATIONS)},
@@ -80,7 +81,7 @@ ARCHITECTURE = Architecture(
             filename="pytorch_model.bin",
             rows={**own(dict(ROFORMER.dialects["hf"].rows)), "cls.predictions.decoder": "mlm"},
             prefixed=True,
-            config=b4t.form("roformer_v2", implied=IMPLIED),
+            config=b4t.form("roformer_v2", implied=IMPLIED, also=BUILT_OF),
         ),
         b4k.weights(
             {**{k: v for k, v in b4k.EMBEDDINGS.items() if v in MODULES}, **{k: v for k, v in b4k.LAYERS.items() if v in MODULES}},

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from ckptkit.arch._libraries import bert4keras as b4k
 from ckptkit.arch._libraries import gguf_others
 from ckptkit.arch._libraries import keras_hub as hub
+from ckptkit.arch._libraries.bert4torch_memory import of_two_stacks
 from ckptkit.arch._libraries.t5x import t5x
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS, PIECES, flax, of_bert4torch, of_layers, tf
 from ckptkit.schema import (
@@ -348,15 +349,11 @@ def dialects(
         mesh,
         bert4keras,
         hf,
+        *(of_two_stacks(hf, MODULES, gated=g) for g in (False, True)),
         t5x(hf),
         tf(
             MODULES,  # type: ignore[arg-type]
-            trunk,
-            "",
-            tied=True,
-            style={**HDF5, "norm": {"weight": scale}},
-            weights=(),
-            shared={"encoder": "", "decoder": "decoder"},
+            trunk, "", tied=True, style={**HDF5, "norm": {"weight": scale}}, weights=(), shared={"encoder": "", "decoder": "decoder"},
         ),
         flax(MODULES, trunk, style={**FLAX, "norm": {"weight": scale}}, without=("qa",)),  # type: ignore[arg-type]
         b4k.weights(B4K_ROWS, bert4keras.config)._replace(unties=HEAD, unties_where="gated"),

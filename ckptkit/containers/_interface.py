@@ -28,6 +28,7 @@ from .._typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..errors import CheckpointError, CorruptError, UnknownNameError, one_of, printable
 from ..findings import Finding
 from ..limits import using
+from ..support.columns import sorts
 from ..tensors import Check, Extent, StoredTensor, TensorSpec, Unread, row_major_strides
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ class Checkpoint:
         self.passing: frozenset[str] = frozenset()  # buffers of a pickled module that its state_dict() leaves out
         self.special = "", ""  # what a file is that holds no model that could be loaded, and what to do
         self.settings: Mapping[str, object] | None = None  # the configuration that a pickled module carries
-        # files -> the rank of a mesh that each is of ("rank 3"), where the format keeps tensors in pieces
-        self.ranks: Mapping[str, str] = {}
+        self.home = ""  # where what belongs to it lies, if not beside its files: accelerate keeps these in a folder of their own
+        self.ranks: Mapping[str, str] = {}  # files -> the rank of a mesh that each is of ("rank 3"), of tensors in pieces
         self.untold: Callable[[], Iterable[Finding]] = tuple  # that nothing in the files says which rank each is of
         self.mesh = ""  # what is said of the mesh that the pieces were cut for
         self.per_rank: tuple[Mapping[str, StoredTensor], ...] = ()  # what each tensor-parallel rank has, until a naming tells how it is cut
@@ -127,13 +128,13 @@ class Checkpoint:
     @property
     def folder(self) -> str:
         """The directory in which what belongs to the checkpoint lies: configuration, vocabulary."""
-        path = store.absolute(self.path)
+        path = store.absolute(self.home or self.path)
         return path if store.is_folder(path) else os.path.dirname(store.absolute(self.files[0]) if self.files else path)
 
     @property
     def specs(self) -> Collection[TensorSpec]:
         """The dtypes and shapes of the tensors, far fewer than these: each object once."""
-        return dict(zip(map(id, specs := [t[1] for t in self.tensors.values()]), specs, strict=True)).values()
+        return [t[1] for t in sorts(self.tensors, 1)[1]]
 
     def blob(self, path: str) -> store.Blob:
         """One of the checkpoint's files, open (kept until close; only ever read with pread)."""
@@ -437,10 +438,8 @@ class Container(Protocol):
 
 
 def drop_explained(checkpoint: Checkpoint, repeated: Sequence[str]) -> None:
-    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once.
-
-    transformers counts a tied tensor once, though each shard that needs it holds a copy of its own.
-    """
+    """Take back the finding of a total_size that counts some of the `repeated` tensors (known to be others again) once: so transformers
+    counts a tied tensor, though each shard that needs it holds a copy of its own."""
     if checkpoint.total_size is None or not any(f.where == TOTAL for f in checkpoint.findings):
         return
     left = {sum(t.spec.nbytes for t in checkpoint.tensors.values()) - checkpoint.total_size}

@@ -13,23 +13,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import accumulate, repeat
+from itertools import accumulate
 from math import prod
 
 from .. import store
-from .._typing import NoReturn
+from .._typing import TYPE_CHECKING, NoReturn
 from ..errors import CorruptError, UnsupportedError, UsageError, printable
 from ..findings import Finding
 from ..limits import LIMITS
 from ..support.collector import paused
-from ..support.columns import compiled
+from ..support.columns import compiled, sorts, tuples
+from ..support.lazy import later
 from ..support.strict_json import loads
 from ..tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from ._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
 from ._shard_names import is_index, is_ranked
-from ._sharding import index_json, open_sharded, shard_names, split
 from ._slots import slots_of
+
+if TYPE_CHECKING:
+    from . import _sharding
+else:
+    later(globals(), _sharding="._sharding")
 
 NAME = "safetensors"
 TITLE = "safetensors (single file or shards)"
@@ -95,7 +99,7 @@ def open(path: str) -> Checkpoint:
     """The checkpoint in a file, or in the shards of an index. Raises CorruptError, UnsafeError, LimitError."""
     with paused():
         if is_index(path):
-            return open_sharded(path, NAME, open_file)
+            return _sharding.open_sharded(path, NAME, open_file)
         made = open_file(path)
         if _DCP not in made.metadata:
             return made
@@ -151,17 +155,18 @@ def _as_written(raw: bytes, size: int, path: str) -> Checkpoint | None:
     n = len(names)
     if (8 + LIMITS.rank) * n > LIMITS.json_values or LIMITS.json_depth < 4:
         return None
-    known: dict[str | bytes, tuple[TensorSpec | None, int]] = {kind: _kind(kind, gap) for kind in set(kinds)}
-    specs, due = zip(*map(known.__getitem__, kinds), strict=True)
+    of_kind, firsts, _ = sorts(kinds)
+    known = [_kind(kind, gap) for kind in firsts]
+    sizes = [size for _, size in known]
+    due = list(map(sizes.__getitem__, of_kind))
     base = 8 + len(raw)
     if begins[0] or begins[1:] != ends[:-1] or base + ends[-1] != size or 4 * max(map(len, names)) > LIMITS.name_bytes:
         return None
-    if min(due) < 0 or ends != list(accumulate(due)) or n > LIMITS.tensors or len(raw) > LIMITS.json_bytes:
+    if min(sizes) < 0 or ends != list(accumulate(due)) or n > LIMITS.tensors or len(raw) > LIMITS.json_bytes:
         return None
-    # tuple.__new__ is all that a named tuple's constructor calls; without a line of Python for each it takes a sixth of the time
-    extents = map(partial(tuple.__new__, Extent), zip(repeat(path), accumulate(due, initial=base), due, strict=False))
-    fields = zip(names, specs, zip(extents, strict=True), repeat(None), repeat(None), repeat(None), repeat(()), strict=False)
-    tensors: dict[str, StoredTensor] = dict(zip(names, map(partial(tuple.__new__, StoredTensor), fields), strict=True))
+    extents = tuples(Extent, [(path,), list(accumulate(due, initial=base))[:-1], due], n)
+    fields = [names, (of_kind, [spec for spec, _ in known]), list(zip(extents, strict=True)), (None,), (None,), (None,), ((),)]
+    tensors: dict[str, StoredTensor] = dict(zip(names, tuples(StoredTensor, fields, n), strict=True))
     if len(tensors) != n or METADATA in tensors:
         return None
     said = loads(b"{%s}" % start[1].encode(), what="the header", path=path) if start is not None else {}
@@ -185,7 +190,9 @@ def _by_pattern(text: str, gap: str) -> Columns | None:
     found = re.split(rf'"([^"\\\x00-\x1f]+)":{gap}\{{{entry}\}}(?:,{gap}(?=")|\}}(?= *\Z))', text)
     if len(found) < 5 or any(found[:-1:5]) or found[-1].strip(" "):
         return None
-    return found[1::5], found[2::5], list(map(int, found[3::5])), list(map(int, found[4::5]))
+    few: dict[str, str] = {}
+    kinds: list[str | bytes] = [few.setdefault(kind, kind) for kind in found[2::5]]  # one text for all that are equal
+    return found[1::5], kinds, list(map(int, found[3::5])), list(map(int, found[4::5]))
 
 
 def _kind(written: str | bytes, gap: str) -> tuple[TensorSpec | None, int]:
@@ -356,8 +363,8 @@ def layout(
             raise UsageError(f"safetensors metadata is a map of strings; {key!r} is {value!r}")
     nbytes = {spec: spec.nbytes for spec in set(specs.values())}
     sizes = dict(zip(specs, map(nbytes.__getitem__, specs.values()), strict=True))
-    shards = split(list(sizes.items()), max_shard_size) or [[]]
-    names = [filename] if len(shards) == 1 else shard_names(filename, len(shards))
+    shards = _sharding.split(list(sizes.items()), max_shard_size) or [[]]
+    names = [filename] if len(shards) == 1 else _sharding.shard_names(filename, len(shards))
     files: list[tuple[str, int]] = []
     parts: list[Part] = []
     laid: list[tuple[Sequence[str], int, list[int], list[int]]] = []
@@ -373,7 +380,7 @@ def layout(
     if len(shards) > 1:
         home = dict(zip(slots.names, slots.files, strict=True))
         weight_map = {name: names[home[name]] for name in specs}
-        index = index_json(weight_map, sum(sizes.values()))
+        index = _sharding.index_json(weight_map, sum(sizes.values()))
         parts.append(Part(len(files), 0, index))
         files.append((filename + ".index.json", len(index)))
     return FileLayout(NAME, tuple(files), slots, tuple(parts))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import repeat
+from itertools import islice
 from math import prod
 from operator import add, gt, sub
 
@@ -22,21 +22,23 @@ from .. import store
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
+from ..support.columns import pluck, sorts, tuples
 from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec, sums_of
 from ._foreign import refuse_pointers
 from ._interface import NOTHING, OBJECT_GRAPH, Checkpoint, FileLayout, Inside, Part, Slot
-from ._pieces import joined
 from ._tensorflow import paths as tf_paths
 
 if TYPE_CHECKING:
     from ..support import crc32c
+    from . import _pieces
     from ._tensorflow import bundle_entry, bundle_write, object_graph, partitions, table
     from ._tensorflow import strings as tf_strings
     from ._tensorflow.bundle_entry import Raw
 else:
     later(
         globals(),
+        _pieces="._pieces",
         bundle_entry="._tensorflow.bundle_entry",
         bundle_write="._tensorflow.bundle_write",
         crc32c="..support.crc32c",
@@ -163,8 +165,12 @@ class _Files:
         """Overlaps, bytes of no tensor, data files that nothing is in."""
         shared: list[str] = []
         unused = dict(self.sizes)
+        taken = sorted(self.taken)
+        if taken and taken[0][0] == taken[-1][0] and pluck(taken, 1)[1:] == pluck(taken, 2)[:-1]:  # one after another, as writers lay them
+            unused[taken[0][0]] -= taken[-1][2] - taken[0][1]
+            taken = []
         before, who, at = 0, "", -1
-        for shard, start, end, name, _, _ in sorted(self.taken):
+        for shard, start, end, name, _, _ in taken:
             if shard != at:
                 before, at = 0, shard
             if end > before:
@@ -201,7 +207,7 @@ def open(path: str) -> Checkpoint:
     findings: list[Finding] = []
     tensors: dict[str, StoredTensor] = {}
     graph = _graph(raws, files)
-    slices = {k: raw for k, raw in raws.items() if k[0] == 0}
+    slices = {k: raw for k, raw in raws.items() if k[0] == 0} if any(k[0] == 0 for k in islice(raws, 1)) else {}  # keys ascend
     plain = _plain(raws, files) if graph is None and not slices else None
     if plain is not None:
         tensors = plain
@@ -251,21 +257,26 @@ def _plain(raws: dict[bytes, Raw], files: _Files) -> dict[str, StoredTensor] | N
         names = [key.decode() for key in raws]
     except UnicodeDecodeError:
         return None
-    kinds, shards, offsets, sizes, masked, slices = zip(*raws.values(), strict=True)
-    usual = {id(kind): kind for kind in kinds}
-    if any(slices) or any(kind[2] is None or kind[0] == _STRING or kind[0] in bundle_entry.QUANTISED for kind in usual.values()):
+    of_kind, firsts, _ = sorts(raws, 0)
+    usual = [raw[0] for raw in firsts]
+    if any(raw[5] for raw in sorts(raws, 5)[1]):
         return None
-    if list(sizes) != [kind[3] for kind in kinds] or max(shards) >= len(files.paths):
+    if any(kind[2] is None or kind[0] == _STRING or kind[0] in bundle_entry.QUANTISED for kind in usual):
+        return None
+    shards, offsets, sizes, masked = (pluck(raws, k) for k in (1, 2, 3, 4))
+    if sizes != list(map([kind[3] for kind in usual].__getitem__, of_kind)) or max(shards) >= len(files.paths):
         return None
     ends = list(map(add, offsets, sizes))
     held = {shard: files.look_up(shard, names[shards.index(shard)]) for shard in sorted(set(shards), key=shards.index)}
     if any(map(gt, ends, map(held.__getitem__, shards))):
         return None
-    files.taken += zip(shards, offsets, ends, names, masked, repeat(-1))
-    extents = map(partial(_new, Extent), zip(map(files.paths.__getitem__, shards), offsets, sizes, strict=True))
-    none = repeat(None)
-    fields = zip(names, [kind[2] for kind in kinds], zip(extents, strict=True), none, none, none, repeat(()), strict=False)
-    return dict(zip(names, map(partial(_new, StoredTensor), fields), strict=True))
+    n = len(names)
+    files.taken += tuples(tuple, [shards, offsets, ends, names, masked, (-1,)], n)
+    paths = (files.paths[shards[0]],) if len(held) == 1 else [files.paths[shard] for shard in shards]
+    extents = tuples(Extent, [paths, offsets, sizes], n)
+    specs = [kind[2] for kind in usual]
+    columns = [names, (of_kind, specs), list(zip(extents, strict=True)), (None,), (None,), (None,), ((),)]
+    return dict(zip(names, tuples(StoredTensor, columns, n), strict=True))
 
 
 def _graph(raws: dict[bytes, Raw], files: _Files) -> object_graph.ObjectGraph | None:
@@ -339,7 +350,7 @@ def _joined(
         extent = files.extent(part, shown)
         pieces.append(partitions.Piece(box, extent))
     partitions.cover(pieces, spec.shape, repr(name), index)
-    return joined(name, spec, partitions.boxes_of(pieces))
+    return _pieces.joined(name, spec, partitions.boxes_of(pieces))
 
 
 def layout(

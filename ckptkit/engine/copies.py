@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from operator import add
 
-from .._typing import NamedTuple
+from .._typing import Any, NamedTuple
 from ..plan.columns import Sources, Tasks
 from ..plan.values import Plan
 from ..support.files import CHUNK
@@ -33,6 +33,7 @@ class Copies(NamedTuple):
     lengths: Sequence[int]
     source: str
     starts: Sequence[int]
+    place: int  # of the first among all tensors of the file
 
 
 Kind = tuple[TensorSpec, str, int, int]  # what is written, the source's type, bytes of the slot and of the source
@@ -62,7 +63,8 @@ def runs_of(plan: Plan) -> Runs | None:
         return None
     if not _ascend(out):
         order = sorted(range(len(out.names)), key=list(zip(out.files, out.offsets, strict=True)).__getitem__)
-        out = Runs(*([column[i] for i in order] for column in out))
+        columns: list[list[Any]] = [[column[i] for i in order] for column in out]
+        out = Runs(*columns)
     return out if _ascend(out) else None
 
 
@@ -133,13 +135,15 @@ def borders(runs: Runs) -> list[int]:
 def gathered(runs: Runs, apart: Sequence[int]) -> list[Copies]:
     """All of `runs`, none of which is large, in jobs of at most CHUNK bytes on both sides."""
     ends, stops = list(map(add, runs.offsets, runs.lengths)), list(map(add, runs.starts, runs.lengths))
+    first = {file: i for i, file in reversed([*enumerate(runs.files)])} if runs.files[0] != runs.files[-1] else {runs.files[0]: 0}
     out, i = [], 0
     for last in [*apart, len(ends)]:
         while i < last:
             j = bisect_right(ends, runs.offsets[i] + CHUNK, i, last)
             j = bisect_right(stops, runs.starts[i] + CHUNK, i, j)
             names, offsets, lengths, starts = runs.names[i:j], runs.offsets[i:j], runs.lengths[i:j], runs.starts[i:j]
-            out.append(Copies(runs.files[i], offsets[0], ends[j - 1] - offsets[0], names, offsets, lengths, runs.sources[i], starts))
+            file, length, source = runs.files[i], ends[j - 1] - offsets[0], runs.sources[i]
+            out.append(Copies(file, offsets[0], length, names, offsets, lengths, source, starts, i - first[file]))
             i = j
     return out
 

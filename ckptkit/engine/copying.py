@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from operator import add
+from itertools import accumulate
+from operator import add, ne
 
 from .._typing import TYPE_CHECKING
+from ..errors import CheckpointError
 from ..support.columns import scatter
 from ..support.files import Checksum
 from .buffers import Buffer
 from .copies import Copies
+from .settings import Written
 
 if TYPE_CHECKING:
     from ..store.files import Files
 
-Written = tuple[int, int, int, int, str]  # (file, offset, length, checksum, name)
+
+
+BEHIND = 1 << 20  # bytes that may stand behind the last tensor of a job
 
 
 def fetch(job: Copies, files: Files, spare: Buffer, memory: memoryview) -> int:
@@ -27,6 +32,18 @@ def fetch(job: Copies, files: Files, spare: Buffer, memory: memoryview) -> int:
     held = spare.get(size)[:size]
     files.read(job.source, start, held)
     scatter(memory, job.offset, job.offsets, held, start, job.starts, job.lengths)
+    return size
+
+
+def put_behind(job: Copies, memory: memoryview, contents: list[bytes]) -> int:
+    """Put what stands behind each tensor in its place in `memory`, which begins with the job's part of its file; how far that then goes.
+    Raises CheckpointError where it does not fit between them."""
+    ends, sizes = list(map(add, job.offsets, job.lengths)), list(map(len, contents))
+    if len(sizes) != len(ends) or any(map(ne, map(add, ends, sizes[:-1]), job.offsets[1:])):
+        raise CheckpointError(f"{job.names[0]!r}: what stands behind it and others was laid out otherwise: a mistake of the container")
+    size = job.length + sizes[-1]
+    starts = list(accumulate(sizes, initial=0))[:-1]
+    scatter(memory[:size], job.offset, ends, memoryview(b"".join(contents)), 0, starts, sizes)
     return size
 
 

@@ -10,8 +10,9 @@ from ..errors import CheckpointError, CorruptError
 from ..store.files import Files
 from .jobs import Job
 from .journal import Done
+from .settings import Settings, Written
 from .staging import Stage
-from .worker import Settings, Stopped, Worker, Written
+from .worker import Stopped, Worker
 from .written import check_groups
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class Crew:
     def __init__(self, settings: Settings, stage: Stage, number: int) -> None:
         self._settings = settings
         self.hands = [Worker(settings, Files(stage.label)) for _ in range(number)]
+
+    @property
+    def behind(self) -> int:
+        """Bytes that were written behind tensors, together with them."""
+        return sum(h.behind for h in self.hands)
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -79,6 +85,9 @@ class Crew:
 
         def look(hand: Worker, done: Done) -> None:
             place = done.file, done.offset, done.length
+            behind = sum(w[2] for w in done.written) - done.length  # bytes: of a run that left that for later there are none
+            if settings.behind is not None and behind <= 0:
+                return
             if place in wanted and done.written and all(0 <= w[0] < len(settings.paths) for w in done.written):
                 try:
                     if any(hand.check(group) is not None for group in check_groups(done.written)):
@@ -88,6 +97,7 @@ class Crew:
                 hand.crcs.update(done.crcs)
                 hand.lost.update(done.lost)
                 hand.done += done.length
+                hand.behind += behind if settings.behind is not None else 0
                 right.add(place)
                 if settings.note is not None:
                     settings.note(*done)

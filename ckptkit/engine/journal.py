@@ -17,8 +17,8 @@ from .._typing import NamedTuple
 from ..plan.columns import said
 from ..plan.values import Plan
 from ..support.trees import remove_tree
+from .settings import Written
 from .staging import Stage
-from .worker import Written
 
 JOURNAL = ".ckptkit-journal"
 

@@ -12,7 +12,7 @@ from ..errors import NotFoundError
 from ..store.files import Files
 from ..support.files import CHUNK, memory, preallocate, write_error
 from ..support.rows import Rows
-from .jobs import APART
+from .copies import APART
 from .replaceable import current_stamp, private
 from .staging import Stage
 
@@ -29,10 +29,26 @@ def create(path: str, size: int, stage: Stage, mode: int | None = None) -> None:
         os.close(fd)
 
 
-def finisher(container: Any) -> Callable[[FileLayout, Mapping[str, int]], Iterable[Part | Rows]]:
-    """The `finish` of a container, in rows where it has them (`finish_rows`)."""
-    found: Callable[[FileLayout, Mapping[str, int]], Iterable[Part | Rows]] = getattr(container, "finish_rows", container.finish)
-    return found
+Finish = Callable[[FileLayout, Mapping[str, int]], Iterable[Part | Rows]]
+Behind = Callable[[int, int, Sequence[int]], list[bytes]]  # (file, place of the first among its tensors, checksums of neighbours)
+
+
+class Finisher:
+    """The `finish` of a container, in rows where it has them (`finish_rows`). `behind`: of a container that can say it, what makes what
+    stands behind neighbouring tensors; `rest` then gives all else."""
+
+    def __init__(self, container: Any) -> None:
+        self._finish: Finish = getattr(container, "finish_rows", container.finish)
+        self.behind: Callable[[FileLayout], Behind] | None = getattr(container, "behind", None)
+        self.rest: Finish = getattr(container, "finish_rest", self._finish)
+
+    def __call__(self, layout: FileLayout, crcs: Mapping[str, int]) -> Iterable[Part | Rows]:
+        return self._finish(layout, crcs)
+
+
+def finisher(container: Any) -> Finish:
+    """The Finisher of a container."""
+    return Finisher(container)
 
 
 def write_parts(files: Files, paths: tuple[str, ...], parts: Iterable[Part | Rows]) -> int:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from .. import store
 from .._typing import NamedTuple
-from ..containers import FileLayout, Part
+from ..containers import Part
 from ..errors import CheckpointError, FindingsError, NotFoundError, UnsupportedError, UsageError, one_of
 from ..findings import Finding
 from ..limits import using
@@ -25,16 +25,17 @@ from ..store.files import Files
 from ..support.files import CHUNK, checksum, quickest_checksum, trim, write_error, writeback
 from ..support.machine import LEAST, buffers, processors
 from ..support.rows import Rows
-from .copies import runs_of
+from .copies import Copies, runs_of
 from .coverage import check_slots
 from .crew import Crew
 from .jobs import Job, jobs_of, ordered
 from .journal import Done, Journal, fingerprint, take_up
-from .output import copy_file, create, flush, write_parts, write_text
+from .output import Finish, Finisher, copy_file, create, flush, write_parts, write_text
 from .replaceable import current_stamp, private
+from .settings import Settings
 from .sources import Unpacker, flats
 from .staging import Stage
-from .worker import Settings, Worker
+from .worker import Worker
 
 _EACH = 4 << 20  # a worker needs this much at least: 1 MiB to read, to gather and to cast, and a window
 OVERFLOW = ("error", "clip", "keep")
@@ -65,7 +66,7 @@ def run(
     sync: bool = True,
     progress: Callable[[int, int], None] | None = None,
     proof: Callable[[str, str], object] | None = None,
-    compute_finish: Callable[[FileLayout, Mapping[str, int]], Iterable[Part | Rows]],
+    compute_finish: Finish,
 ) -> Result:
     """Carry out `plan`; the target is there and whole afterwards, or as it was before.
 
@@ -90,11 +91,11 @@ def run(
         closing(Unpacker()) as unpacker,
     ):
         pinned = store.pin(p for p, _, _ in plan.inputs)  # objects are read as they are now, or not at all
-        work = _prepare(plan, options, stage, unpacker)
+        work = _prepare(plan, options, stage, unpacker, compute_finish)
         try:
             crcs = _tensors(work, progress)
             findings = _overflows(plan, work.crew.hands, on_overflow)
-            extra = _headers(work, compute_finish(plan.layout, crcs)) + _beside(work)
+            extra = _headers(work, (work.rest or compute_finish)(plan.layout, crcs)) + work.crew.behind + _beside(work)
             if check:
                 work.crew.check(stage)
             if proof is not None:
@@ -147,9 +148,10 @@ class _Work(NamedTuple):
     earlier: list[Done]  # what a run that was killed has done of them
     crew: Crew
     journal: Journal | None
+    rest: Finish | None  # what is still to be written once all jobs are done, if that is less than usual
 
 
-def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> _Work:
+def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker, finish: Finish) -> _Work:
     """Refuse what can be refused, lay the files out, and hire the workers."""
     kind = plan.layout.checksum or (quickest_checksum() if options.check else None)
     resumable = kind is not None and sum(s for _, s in plan.layout.files) >= MANY
@@ -173,13 +175,15 @@ def _prepare(plan: Plan, options: Options, stage: Stage, unpacker: Unpacker) -> 
             create(path, size, stage)
     journal = Journal(stage, mark) if resumable else None
     total = sum([j.length for j in todo])
+    whole = isinstance(finish, Finisher) and finish.behind is not None and by_slot and all(isinstance(j, Copies) for j in todo)
+    behind, rest = (finish.behind(plan.layout), finish.rest) if whole and isinstance(finish, Finisher) and finish.behind else (None, None)
     settings = Settings(
         paths, sources, tuple(s.dtype for s in plan.sources) if runs is None else (),
         checksum(kind) if kind else None, by_slot, writeback() if options.sync and total >= MANY else None, options.on_overflow == "clip",
         [False], (lambda *job: journal.add(Done(*job))) if journal is not None else None, options.check, unpacker,
-        _ahead(plan, options.max_memory // workers),
+        behind, _ahead(plan, options.max_memory // workers),
     )  # fmt: skip
-    return _Work(plan, stage, paths, todo, total, earlier, Crew(settings, stage, max(1, min(workers, len(todo)))), journal)
+    return _Work(plan, stage, paths, todo, total, earlier, Crew(settings, stage, max(1, min(workers, len(todo)))), journal, rest)
 
 
 def _ahead(plan: Plan, memory: int) -> int:

@@ -5,21 +5,21 @@ Policy: nothing is allocated for a tensor; bytes are summed and written while th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from .._typing import Any, NamedTuple
+from .._typing import Any
 from ..plan.values import Encode, PackedParts
 from ..store.files import Files
 from ..support.arrays import numpy_dtype
-from ..support.files import CHUNK, LINE, Checksum, between, in_line
+from ..support.files import CHUNK, LINE, between, in_line
 from ..tensors import DTYPES
 from .buffers import Buffer
 from .casts import cast_bytes
 from .copies import APART, Copies
-from .copying import Written, fetch, sums_of, written
+from .copying import BEHIND, fetch, put_behind, sums_of, written
 from .jobs import Batch, Job, Made, Raw, quantizer_of
 from .loop_nest import Mover
-from .sources import Flat, Unpacker
+from .settings import Settings, Written
 from .spans import spans_of
 
 BLOCK = 4096  # bytes that file systems share
@@ -32,23 +32,6 @@ class Stopped(Exception):
     """Another worker failed or the user interrupted: nothing to report."""
 
 
-class Settings(NamedTuple):
-    """What all workers share."""
-
-    paths: tuple[str, ...]  # of the staged files
-    sources: tuple[Flat, ...]
-    dtypes: tuple[str, ...]  # of the sources
-    checksum: Checksum | None  # to be run along every write
-    by_slot: bool  # whether every slot needs a checksum of its own
-    writeback: Callable[[int, int, int], object] | None  # to begin writing to disk early
-    clip: bool  # what to do with values too large for a type
-    stop: list[bool]
-    note: Callable[[int, int, int, list[Written], dict[str, int], dict[str, int]], None] | None = None  # told of every job done
-    keep: bool = True  # whether it is kept what was written, to be read back
-    unpacker: Unpacker | None = None  # of encoded sources
-    ahead: int = 0  # bytes of a job's objects that a worker may hold, where sources lie in stores
-
-
 class Worker:
     """One thread's hands: its descriptors, buffers and results."""
 
@@ -58,7 +41,7 @@ class Worker:
         self._mover = Mover(files, settings.sources, settings.dtypes, settings.unpacker)
         self._window, self._out, self._gather, self._cast_out = Buffer(), Buffer(), Buffer(), Buffer()
         self._dirty = ("", 0, 0)  # the run written last: (path, from, to)
-        self.done = 0
+        self.done = self.behind = 0
         self._read = 0
         self.crcs: dict[str, int] = {}
         self.written: list[Written] = []  # to be read back
@@ -285,13 +268,19 @@ class Worker:
     def _copy(self, job: Copies) -> None:
         """Small neighbours of one source: one read, one write."""
         there = self._files.memory(self._s.paths[job.file], job.offset, job.length)
-        memory = (in_line(self._gather.get(CHUNK + LINE), job.offset) if there is None else there)[: job.length]
+        whole = in_line(self._gather.get(CHUNK + LINE + BEHIND), job.offset) if there is None else there
+        memory = whole[: job.length]
         self._read += fetch(job, self._files, self._out, memory)
         step = self._s.checksum
         if step is not None:
             sums = sums_of(job, memory, step) if self._s.by_slot else []
             self.crcs.update(zip(job.names, sums, strict=False))
-            if self._s.keep:
+            if self._s.behind is not None:
+                memory = whole[: put_behind(job, whole, self._s.behind(job.file, job.place, sums))]
+                self.behind += len(memory) - job.length
+                self.done -= len(memory) - job.length  # the job's own
+                self.written.append((job.file, job.offset, len(memory), step(memory, 0), job.names[0]))
+            else:
                 self.written += written(job, memory, step, sums)
         self._put(job.file, job.offset, memory, there)
 

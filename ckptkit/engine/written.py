@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..support.files import CHUNK
-from .jobs import APART
-from .worker import Written
+from .copies import APART
+from .settings import Written
 
 
 def check_groups(written: list[Written]) -> list[list[Written]]:

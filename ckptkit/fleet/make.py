@@ -16,9 +16,10 @@ from ..engine.buffers import Buffer
 from ..engine.copies import runs_of
 from ..engine.jobs import Raw, jobs_of
 from ..engine.output import write_parts
+from ..engine.settings import Settings
 from ..engine.sources import Unpacker, flats
 from ..engine.spans import spans_of
-from ..engine.worker import Settings, Worker
+from ..engine.worker import Worker
 from ..limits import using
 from ..plan.values import Plan
 from ..store.files import InMemory

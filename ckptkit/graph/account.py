@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from operator import itemgetter
 
 from .._typing import TYPE_CHECKING, NamedTuple, Protocol
 from ..configuration.quantization import KEYS
 from ..configuration.without_effect import WITHOUT_EFFECT, no_effect
 from ..errors import UndecidedError, printable
+from ..support.columns import sorts
 from ..support.name_text import collapse, natural
 from ..support.opaque import Opaque
 from ..tensors import DTYPES
@@ -165,7 +165,8 @@ def _many(subject: Subject) -> dict[str, int] | None:
     roles, tensors = subject.graph.roles, subject.checkpoint.tensors
     out: dict[str, int] = {}
     of_role = _of_role(subject)
-    for kind, n in Counter(map(itemgetter(0), roles.values())).items():
+    _, kinds, counts = sorts(roles, 0)
+    for (kind, _), n in zip(kinds, counts, strict=True):
         out[of_role.get(kind, kind)] = out.get(of_role.get(kind, kind), 0) + n
     types = {spec.dtype for spec in subject.checkpoint.specs}
     if "optimizer" in out or roles.keys() != tensors.keys() or any(DTYPES[t].bits % 8 for t in types):

@@ -16,7 +16,7 @@ from .. import store
 from ..arch import architectures
 from ..containers import Checkpoint
 from ..errors import CheckpointError, printable
-from ..schema.templates import reduce_name
+from ..schema.templates import distinct_patterns, reduce_name
 
 PARTS = frozenset(("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"))
 NAMES = {
@@ -49,7 +49,7 @@ def what(name: str) -> str:
 
 def any_of(names: Iterable[str]) -> bool:
     """Whether `what` may say something of one of many names."""
-    text = "\n".join(names)
+    text = "\n".join(distinct_patterns(names))
     return "lora_" in text or ".original_module." in text
 
 

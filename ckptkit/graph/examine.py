@@ -17,10 +17,12 @@ from ..errors import CheckpointError, UsageError, one_of
 from ..findings import Finding
 from ..schema import Architecture, Param
 from ..schema.layout import Sizes
+from ..support.columns import sorts
 from ..support.lazy import later
 from .packed_weights import NONE, Packings, group_packed
 from .reading import AS_FOUND, OTHERS, Reading
 from .recognition import Question
+from .second_names import shared_storages
 from .solve import Solution
 from .weight_graph import WeightGraph, bind
 
@@ -142,10 +144,17 @@ class Subject(NamedTuple):
         is not optimizer state. What nothing explains counts too; derived tensors and strays do not.
         """
         kinds = {"param", "unexplained"} | ({"tied"} if self.untied else set())
+        tensors, roles = self.checkpoint.tensors, self.graph.roles
+        if (
+            all(role[0] in kinds for role in sorts(roles)[1])
+            and all(spec.dtype != "STRING" for spec in self.checkpoint.specs)
+            and not shared_storages(tensors)
+        ):
+            return list(tensors)
         seen: set[object] = set()
         out = []
-        for name, t in self.checkpoint.tensors.items():
-            if self.graph.roles[name].kind not in kinds or t.spec.dtype == "STRING":
+        for name, t in tensors.items():
+            if roles[name].kind not in kinds or t.spec.dtype == "STRING":
                 continue
             if t.storage is not None and (identity := t.identity) is not None:
                 if identity in seen:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .._typing import NamedTuple
 from ..errors import UnsupportedError
+from ..schema.templates import may_end
 from ..support.name_text import collapse, natural
 
 
@@ -50,7 +51,6 @@ FAMILIES = (
 
 
 _SIGNS = tuple(n for f in FAMILIES for n in f.needs)
-_SHORTEST = min(map(len, _SIGNS))
 
 
 class Packing(NamedTuple):
@@ -66,8 +66,8 @@ class Packing(NamedTuple):
 
 
 def may_be_packed(names: Iterable[str]) -> bool:
-    """Whether some name ends as a part of a packed weight does, by a few letters: sooner said of 90,000 names than which."""
-    return not {n[-_SHORTEST:] for n in names}.isdisjoint([n[-_SHORTEST:] for n in _SIGNS])
+    """Whether some name may end as a part of a packed weight does: sooner said of 90,000 names than which."""
+    return may_end(names, _SIGNS)
 
 
 def packings(names: Iterable[str]) -> list[Packing]:

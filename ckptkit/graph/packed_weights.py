@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..configuration.quantization import Quantization
 from ..containers import Checkpoint, Packed
+from ..schema.templates import may_end
 from ..tensors import DTYPES, StoredTensor, TensorSpec
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def group_packed(checkpoint: Checkpoint, said: Quantization | None) -> Packings:
 
 def _tells(names: Iterable[str]) -> bool:
     """Whether a name ends as one of a packed weight's parts does."""
-    text = "\n".join([*names, ""])
-    return any(f"{end}\n" in text for end in TELLING)
+    return may_end(names, TELLING)  # which have no digits
 
 
 def _placed(checkpoint: Checkpoint, alike: Iterable[Alike]) -> dict[str, PackedWeight]:

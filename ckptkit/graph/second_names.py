@@ -7,11 +7,14 @@ Source: safetensors/torch.py `save_model`, `_remove_duplicate_names`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from ..schema import Dialect, Param, Row
 from ..schema.layout import Layout
 from ..schema.templates import reduce_name
+from ..support.columns import pluck
+from ..tensors import StoredTensor
 from .recognition import Recognition
 
 
@@ -39,3 +42,11 @@ def denies_ties(dialect: Dialect, config: Mapping[str, object]) -> bool:
     """Whether a configuration, in a dialect's keys, says that the tables of input and output are two."""
     ties = [k for k, said in dialect.config.keys.items() if (said if isinstance(said, str) else said.canonical) == "tied"]
     return any(config.get(key.strip()) is False for k in ties for key in k.split("|"))
+
+
+def shared_storages(tensors: Mapping[str, StoredTensor]) -> set[str]:
+    """The storages that more than one tensor lies in: of the others no two tensors are one."""
+    storages = [s for s in pluck(tensors, 4) if s is not None]
+    if len(set(storages)) == len(storages):
+        return set()
+    return {s for s, n in Counter(storages).items() if n > 1}

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from ..containers import Checkpoint
+from ..schema.templates import may_end
 
 # optimizer state beside a variable, as exact composed names: TF optimizers' slots, Adafactor in mesh
 SLOTS = (
@@ -22,8 +23,6 @@ SLOTS = (
     "/lamb_v", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad", "/Ftrl", "/Ftrl_1", "_slot_v", "_slot_vr", "_slot_vc", "_slot_m",
     ".exp_avg", ".exp_avg_sq", ".max_exp_avg_sq", ".momentum_buffer",
 )  # fmt: skip
-_SHORTEST = min(map(len, SLOTS))
-_ENDS = frozenset(slot[-_SHORTEST:] for slot in SLOTS)
 COUNTERS = frozenset((
     "global_step", "beta1_power", "beta2_power", "current_loss_scale", "good_steps", "loss_scale/Variable",
 ))  # fmt: skip
@@ -34,7 +33,7 @@ _FLAX_STATE, _FLAX_MODEL = ("opt_state/", "optimizer/"), ("params/", "target/", 
 def training_state(checkpoint: Checkpoint) -> dict[str, str]:
     """The stored names that are training state, each with the variable it belongs to ("" for none that a name tells)."""
     out = dict(checkpoint.slots)
-    names = [n for n in checkpoint.tensors if n not in out]
+    names = [n for n in checkpoint.tensors if n not in out] if out else list(checkpoint.tensors)
     out.update(optimizer_state(names))
     out.update(dict.fromkeys((n for n in checkpoint.beside if n not in out), ""))
     if checkpoint.container in ("keras", "hdf5"):
@@ -50,10 +49,10 @@ def optimizer_state(names: Iterable[str], known: Mapping[str, object] | None = N
     `known` are the names that may have slots; without it every stored name may.
     """
     every = list(names)
-    have = set(every) if known is None else known
     out: dict[str, str] = {}
-    if _ENDS.isdisjoint([n[-_SHORTEST:] for n in every]) and COUNTERS.isdisjoint(every):
+    if not may_end(every, (*SLOTS, *COUNTERS)):
         return out
+    have = set(every) if known is None else known
     for name in every:
         if name in COUNTERS:
             out[name] = ""

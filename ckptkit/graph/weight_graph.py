@@ -19,6 +19,7 @@ from ..limits import LIMITS
 from ..schema import Adjust, Architecture, Dialect, Param, Row, count_name, expand
 from ..schema.layout import Placed, Sizes
 from ..schema.templates import format_of, reduce_name
+from ..support.columns import pluck, sorts
 from ..support.lazy import later
 from ..support.name_text import meant
 from ..tensors import StoredTensor
@@ -95,7 +96,8 @@ class WeightGraph:
         unexplained = Role("unexplained", "")
         special = dropped or slots or checkpoint.passing or checkpoint.parts or adapters.any_of(checkpoint.tensors)
         if not special:
-            self.roles.update(dict.fromkeys([n for n in checkpoint.tensors if n not in self.roles], unexplained))
+            rest = [n for n in checkpoint.tensors if n not in self.roles] if self.roles else checkpoint.tensors
+            self.roles.update(dict.fromkeys(rest, unexplained))
         for n in checkpoint.tensors if special else ():
             if n in self.roles:
                 continue
@@ -383,7 +385,9 @@ class WeightGraph:
 
     @cached_property
     def _by_role(self) -> dict[str, list[str]]:
-        kinds = {r[0] for r in self.roles.values()}
+        kinds = {r[0] for r in sorts(self.roles, 0)[1]}
+        if len(kinds) == 1:
+            return {kinds.pop(): list(self.roles)}
         return {kind: [n for n, r in self.roles.items() if r[0] == kind] for kind in kinds}
 
 
@@ -402,7 +406,9 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
     dropped = _dropped(checkpoint, drop)
     state = training_state(checkpoint)
     apart = {*state, *checkpoint.repeats, *checkpoint.parts, *dropped}
-    shapes = {n: t[1][1] for n, t in checkpoint.tensors.items() if n not in apart}
+    shapes: dict[str, tuple[int, ...]] = dict(zip(checkpoint.tensors, pluck(checkpoint.tensors, 1, 1), strict=True))
+    if apart:
+        shapes = {n: shape for n, shape in shapes.items() if n not in apart}
     apart.update(checkpoint.beside)
     shapes |= {n: u.shape or () for n, u in checkpoint.unread.items() if n not in apart}
     asked = asked._replace(called=checkpoint.called)
@@ -431,10 +437,10 @@ def bind(checkpoint: Checkpoint, asked: Question = Question(), drop: Sequence[st
 
 def _dropped(checkpoint: Checkpoint, globs: Sequence[str]) -> frozenset[str]:
     """The stored names that fit a glob. UsageError for one that nothing fits: a misspelt name must not pass for one that is left out."""
-    from fnmatch import fnmatchcase
-
     out: set[str] = set()
     for glob in globs:
+        from fnmatch import fnmatchcase
+
         fits = [n for n in (*checkpoint.tensors, *checkpoint.unread, *checkpoint.extras) if fnmatchcase(n, glob)]
         if not fits:
             what = f"--drop {glob}: nothing in the checkpoint has such a name"

@@ -56,6 +56,13 @@ def losses(subject: Subject, *, dialect: Dialect | None, casts: bool) -> Iterato
             "meant",
             f"--part {part} converts it, --drop '{part}*' leaves it out",
         )  # fmt: skip
+    for kind in sorted(dialect.library.every) if dialect is not None and subject.architecture is not None else ():
+        gone = [i for i, on in subject.kinds(kind).items() if not on]
+        if gone:
+            what = f"{dialect.title} loads none of it without the parts of kind {kind} in all layers" if dialect is not None else ""
+            where = f"layer {gone[0]} has" if len(gone) == 1 else f"layers {gone[0]} to {gone[-1]} have"
+            hint = "the files that its authors published have them: convert those"
+            yield Finding("error", "missing", kind, f"{what}; {where} none", hint)
     packings = subject.graph.packings
     if packings and (dialect is not None or casts):
         names = sorted((p.numbers for p in packings), key=natural)

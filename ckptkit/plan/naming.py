@@ -47,7 +47,7 @@ class Naming:
 
     def _prefix(self) -> str:
         """The first prefix; none where the dialect allows that and no head is stored beside the core, nor has the class that is named
-        one."""
+        one, nor has the source it, in this naming, and names no class."""
         first = self.dialect.prefixes[0]
         if "" not in self.dialect.prefixes or (self.dialect.prefixed and self.named is None) or outside(self.table, self.groups):
             return first
@@ -57,7 +57,11 @@ class Naming:
         own = self.dialect is self.recognition.dialect
         said = {"prefix": self.recognition.prefix} if own else remembered(self._raw).get(self.dialect.name)
         without = isinstance(said, Mapping) and said.get("prefix") == ""
-        return first if self.named is not None and outside(self.table, self.named.groups) and not without else ""
+        if self.named is None:
+            chosen = choose_class(self.dialect.classes, self.groups, None, self.arch.free_groups)
+            kept = own and self.recognition.prefix == first and chosen is not None and outside(self.table, chosen[0].groups)
+            return first if kept else ""
+        return first if outside(self.table, self.named.groups) and not without else ""
 
 
 def outside(table: Table, groups: frozenset[str]) -> bool:

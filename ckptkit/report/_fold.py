@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 
 from .._typing import Any, NamedTuple
 from ..errors import printable
+from ..support.columns import layered, sorts
 from ..support.name_text import braced, natural, split_last_number
 from ..verbs.inspected_rows import TensorRow
 
-_LAYER = re.compile(r"([^0-9]*)([0-9]+)([^0-9./]*(?:[./]|$))(.*)", re.DOTALL)  # the first number of a name, if its part has no other
 _PART = re.compile(r"[^./]*[./]|[^./]+$")
 _DEEPEST = 40  # parts of a name; the rest of a longer one is one part
 
@@ -49,50 +48,20 @@ def by_tensor(rows: Iterable[TensorRow]) -> tuple[Node, ...]:
     """The tree of stored tensors, each under its first canonical name, or its own.
 
     Layers are compared whole first, by what follows their number in the names, so that only the first of equal ones
-    gets into the tree: that makes listing 20,000 tensors three times as quick.
+    gets into the tree.
     """
-    kept: list[tuple[str, TensorRow | Leaf]] = []
-    layers: dict[tuple[str, str], dict[str, list[tuple[str, int, TensorRow]]]] = {}  # around the number -> number -> what follows
-    kinds: dict[object, int] = {}
-    of_fields: dict[object, int] = {}  # the same by the fields as they stand
-    layer_of, fields_of = _LAYER.match, itemgetter(2, 4, 5, 7, 8, 10)  # of `_kind`, but for the note
-    before: dict[bool, tuple[str, ...]] = {True: (), False: ()}  # the layer of the last row with a canonical name, of the last other one:
-    inside: dict[bool, tuple[int, list[tuple[str, int, TensorRow]]]] = {}  # nearly always the next one's, too
-    for row in rows:
-        known = bool(row[1])
-        name = row[1][0] if known else row[0]
-        fields = fields_of(row)
-        n = of_fields.get(fields) if row[8] != "derived" else None
-        if n is None:
-            n = of_fields[fields] = kinds.setdefault(_kind(row), len(kinds))
-        if name.startswith(before[known]):
-            cut, held = inside[known]
-            held.append((name[cut:], n, row))
-            continue
-        m = layer_of(name)
-        if m is None:
-            kept.append((name, row))
-            continue
-        head, number, tail, rest = m.groups()
-        if number[0] == "0" and len(number) > 1:
-            kept.append((name, row))
-            continue
-        held = layers.setdefault((head, tail), {}).setdefault(number, [])
-        held.append((rest, n, row))
-        if tail[-1:] in (".", "/"):
-            start = head + number + tail
-            before[known], inside[known] = (start,), (len(start), held)
+    every = list(rows)
+    same, firsts, _ = sorts(every, 2, 4, 5, 7, 8, 9, 10)  # the fields of `_kind`
+    of: dict[object, int] = {}
+    kinds = [of.setdefault(_kind(row), len(of)) for row in firsts]
+    names = [row[1][0] if row[1] else row[0] for row in every]
+    others, found = layered(names, list(map(kinds.__getitem__, same)), whole=False)
+    kept: list[tuple[str, TensorRow | Leaf]] = [(names[i], every[i]) for i in others]
     runs: dict[str, list[int]] = {}
-    for (head, tail), by_number in layers.items():
-        equal: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
-        for number, below in by_number.items():
-            rests, of_kind, _ = zip(*below, strict=True)
-            equal.setdefault((rests, of_kind), []).append(number)
-        for numbers in equal.values():
-            first = min(numbers, key=int)
-            start = head + first + tail
-            runs[start] = [int(n) for n in numbers]
-            kept += [(start + rest, row) for rest, _, row in by_number[first]]
+    for head, tail, groups in found:
+        for numbers, places, _ in groups:
+            runs[f"{head}{min(numbers)}{tail}"] = numbers
+            kept += [(names[i], every[i]) for i in places]
     return _build(kept, runs)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from .._typing import Any
 from ..errors import printable
 from ..graph.account import unread_words
+from ..support.columns import sorts
 from ..support.name_text import collapse, counted, natural
 from ..support.terminal import width
 from ..verbs.inspect import Inspection
@@ -48,7 +49,7 @@ def inspection_markdown(i: Inspection, *, tensors: bool, tree: bool) -> str:
 
 
 def _sections(i: Inspection, tensors: bool, tree: bool, most: int | None = None) -> list[tuple[str, Table]]:
-    stats = any(row.stats is not None for row in i.tensors)
+    stats = any(row.stats is not None for row in sorts(i.tensors, 13)[1])
     tensors = tensors or stats
     sections: list[tuple[str, Table]] = []
     if i.program.get("signatures"):
@@ -149,7 +150,8 @@ def facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield "optimizer", "no optimizer state"
     if i.ties:
         yield "ties", _few([" = ".join(t) for t in i.ties])
-    odd = [row for row in i.tensors if row.role not in ("param", "tensor")]
+    usual = ("param", "tensor")
+    odd = [row for row in i.tensors if row[8] not in usual] if any(row[8] not in usual for row in sorts(i.tensors, 8)[1]) else []
     for role, what in (
         ("derived", "computed, not trained"),
         ("stray", "no part of what the model computes"),
@@ -167,7 +169,7 @@ def facts(i: Inspection) -> Iterator[tuple[str, str]]:
         yield from _program(i)
     for key, extra in i.extras.items():
         yield "extras", f"{key} = {extra}"
-    if any(row.packed and row.stats is not None for row in i.tensors):
+    if any(row.stats is not None and row.packed for row in sorts(i.tensors, 4, 13)[1]):
         yield "figures", "those of packed weights are of the decoded values"
     if i.share < 1:
         yield "sampled", f"figures of about {100 * i.share:g} % of each large tensor"
@@ -250,8 +252,11 @@ def _shape(i: Inspection) -> str:
 def _collapsed(i: Inspection) -> list[tuple[str, Table]]:
     """The listing with layer runs collapsed: parameters, then what else there is. Optimizer state is only counted."""
     known = i.architecture is not None
-    main = [row for row in i.tensors if row.canonical or row.role == "tensor"]
-    rest = [row for row in i.tensors if not row.canonical and row.role not in ("tensor", "optimizer")]
+    main: Sequence[TensorRow] = i.tensors
+    rest: Sequence[TensorRow] = ()
+    if known or any(row.canonical or row.role != "tensor" for row in sorts(i.tensors, 1, 8)[1]):
+        main = [row for row in i.tensors if row.canonical or row.role == "tensor"]
+        rest = [row for row in i.tensors if not row.canonical and row.role not in ("tensor", "optimizer")]
     out: list[tuple[str, Table]] = []
     for title, rows in (("tensors", main), ("other tensors", rest)):
         if rows:

@@ -23,8 +23,10 @@ def purpose(s: Subject) -> Iterator[Finding]:
     if what:
         yield Finding("error", "purpose", s.checkpoint.path, what, hint)
         return
+    if not any(0 in t.shape for t in s.checkpoint.specs):
+        return
     weights = [n for kind in ("param", "tied", "unexplained") for n in s.graph.of_role(kind)]
-    hollow = [n for n in weights if 0 in s.checkpoint.tensors[n].spec.shape] if any(0 in t.shape for t in s.checkpoint.specs) else []
+    hollow = [n for n in weights if 0 in s.checkpoint.tensors[n].spec.shape]
     if len(hollow) > 2 and len(hollow) * 2 > len(weights):
         yield Finding(
             "error", "purpose", collapse(sorted(hollow, key=natural), 4),

@@ -6,7 +6,6 @@ Source of the keys that count layers: transformers' configuration classes (attri
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -17,9 +16,8 @@ from ..arch import architectures, is_learned, learned_schema
 from ..findings import Finding
 from ..graph.examine import Subject
 from ..graph.weight_graph import WeightGraph
-from ..schema.templates import by_pattern, numbers_of
+from ..support.columns import layered
 from ..support.name_text import collapse, gaps, natural, ranges
-from ..tensors import StoredTensor
 from ._base import also, are, count, rule
 
 ORDER = 15
@@ -28,18 +26,19 @@ COUNTS = frozenset((
     "num_decoder_layers", "num_hidden_groups", "depth", "num_blocks",
 ))  # fmt: skip
 MORE = frozenset(("num_nextn_predict_layers", "mtp_num_layers"))  # layers beyond those that are counted
-_NUMBER = r"(?:(?<=[./])|(?<=layer_)|(?<=block_)|(?<=layers_)|(?<=blocks_))([0-9]{1,7})(?=[./]|$)"
 SECTIONS = {"text": ("text", "language", "llm"), "vision": ("vis", "vit"), "audio": ("audio", "speech")}  # how the stem of a part begins
-_MANY = 1000  # names from which they are looked at by pattern
 MEANT = 4  # tensors in a layer, from which numbered ones are what a configuration counts, and not the steps of a projector
 _ALIKE = 3  # tensors that layers have, from which a number left out among them is a layer lost (and not one without weights)
 
 
+Held = frozenset[tuple[str, str, tuple[int, ...]]]  # what a layer holds: (name within it, dtype, shape) of each
+
+
 class Run(NamedTuple):
-    """Numbered layers that lie under one stem: what each holds, as (name within it, dtype, shape)."""
+    """Numbered layers that lie under one stem: what each holds."""
 
     stem: str
-    layers: Mapping[int, frozenset[tuple[str, str, tuple[int, ...]]]]
+    layers: Mapping[int, Held]
 
     @property
     def size(self) -> int:
@@ -58,66 +57,24 @@ def _runs(graph: WeightGraph) -> list[Run]:
 
 def runs_among(graph: WeightGraph, names: list[str], *, unread: bool = False) -> list[Run]:
     """The outermost runs of layers among some tensors, and what is there and not read."""
-    held: dict[str, dict[int, list[tuple[str, str, tuple[int, ...]]]]] = {}
-    tensors, search = graph.checkpoint.tensors, re.compile(_NUMBER).search
-    places = by_pattern(names) if len(names) >= _MANY else {}
-    met: dict[str, int] = {}  # stem -> the first of its names
-    for pattern, alike in places.items():
-        _gather(held, met, pattern, {i: names[i] for i in alike}, tensors)
-    held = {stem: held[stem] for stem in sorted(held, key=met.__getitem__)}
-    for name in names if not places else ():
-        m = search(name)
-        if m is not None:
-            start, stop = m.span()
-            layers = held.get(name[:start])
-            if layers is None:
-                layers = held[name[:start]] = {}
-            number, here = int(m[1]), (name[stop:], *tensors[name].spec)
-            if number in layers:
-                layers[number].append(here)
-            else:
-                layers[number] = [here]
-    for name, u in graph.checkpoint.unread.items() if unread else ():
-        m = search(name)
-        if m is not None:
-            held.setdefault(name[: m.start()], {}).setdefault(int(m[1]), []).append((name[m.end() :], u.dtype, u.shape or ()))
-    runs = [Run(stem, {i: frozenset(t) for i, t in sorted(layers.items())}) for stem, layers in held.items() if len(layers) > 1]
+    tensors = graph.checkpoint.tensors
+    specs = [tensors[n][1] for n in names]
+    held: dict[str, dict[int, Held]] = {}
+    known: dict[Held, Held] = {}  # layers that hold the same share it
+    for stem, _, groups in layered(names, specs, whole=True)[1]:
+        of = held[stem] = {}
+        for numbers, places, rests in groups:
+            here = frozenset([(rest, *specs[i]) for rest, i in zip(rests, places, strict=True)])
+            of.update(dict.fromkeys(numbers, known.setdefault(here, here)))
+    there = graph.checkpoint.unread if unread else {}
+    for stem, _, groups in layered(list(there), list(there.values()), whole=True)[1] if there else ():
+        of = held.setdefault(stem, {})
+        for numbers, places, rests in groups:
+            more = list(there.values())
+            for n in numbers:
+                of[n] = of.get(n, frozenset()) | {(rest, more[i].dtype, more[i].shape or ()) for rest, i in zip(rests, places, strict=True)}
+    runs = [Run(stem, dict(sorted(of.items()))) for stem, of in held.items() if len(of) > 1]
     return sorted(runs, key=lambda r: -sum(map(len, r.layers.values())))
-
-
-def _gather(
-    held: dict[str, dict[int, list[tuple[str, str, tuple[int, ...]]]]], met: dict[str, int], pattern: str, of: dict[int, str],
-    tensors: Mapping[str, StoredTensor],
-) -> None:  # fmt: skip
-    """Put names of one pattern, by their places, into the runs where they belong: where the first number of each is that of the layer, by
-    columns. `met` is told at which place a run's stem is first."""
-    search = re.compile(_NUMBER).search
-    stem, numbered, _ = pattern.partition("#")
-    names = list(of.values())
-    first = search(names[0])
-    if not numbered or len(names) < 4 or first is None or first.start() != len(stem) or not pattern.isascii():
-        many = names
-    else:
-        numbers = [row[0] for row in numbers_of(names, pattern.count("#"))]
-        many = names if max(map(len, numbers)) > 7 else []
-        if not many:
-            at = len(stem)
-            tails = [name[at + len(n) :] for name, n in zip(names, numbers, strict=True)]
-            specs = [tensors[name][1] for name in names]
-            layers = held.setdefault(stem, {})
-            met[stem] = min(met.get(stem, len(tensors)), next(iter(of)))
-            for n, here in zip(map(int, numbers), zip(tails, [s[0] for s in specs], [s[1] for s in specs], strict=True), strict=True):
-                if n in layers:
-                    layers[n].append(here)
-                else:
-                    layers[n] = [here]
-    for i, name in of.items() if many else ():
-        m = search(name)
-        if m is not None:
-            stem = name[: m.start()]
-            layers = held.setdefault(stem, {})
-            met[stem] = min(met.get(stem, i), i)
-            layers.setdefault(int(m[1]), []).append((name[m.end() :], *tensors[name].spec))
 
 
 def layer_counts(raw: Mapping[str, object]) -> dict[str, int]:
@@ -268,7 +225,7 @@ def _of_section(key: str, runs: list[Run]) -> list[Run]:
     return [r for r in own if _usual(r)[1] * 3 >= len(r.layers) * 2 and len(_usual(r)[0]) >= MEANT]
 
 
-def _usual(r: Run) -> tuple[frozenset[tuple[str, str, tuple[int, ...]]], int]:
+def _usual(r: Run) -> tuple[Held, int]:
     """(what most layers of a run hold, how many do)."""
     return Counter(r.layers.values()).most_common(1)[0]
 

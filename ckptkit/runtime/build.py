@@ -133,7 +133,8 @@ def _key(model: str | None) -> tuple[str | None, str]:
         return None, ""
     stack = next((s for s in STACKS if model.endswith(s) and known(model) is None), "")
     name = model.removesuffix(stack)
-    return ALIASES.get(name, name), stack
+    spellings = (name, name.replace("_", "-"), name.replace("-", "_"))  # transformers' own words have either
+    return ALIASES.get(name) or next((n for n in spellings if known(n) is not None or called(n)), name), stack
 
 
 def _examined(name: str | None, path: str | os.PathLike[str], **words: Any) -> Subject:

@@ -169,7 +169,7 @@ def summary_of(
     def run(role: str, at: str, *args: Any, **options: Any) -> Any:
         if role in ("words", "entities"):  # a part of what is there
             return Shape((args[0].shape[0], "length" if role == "words" else role, *args[0].shape[2:]), args[0].origin)
-        name = at or role
+        name = _called(spec, role, at, args, options, times)
         times[name] = times.get(name, 0) + 1
         if times[name] > 1:
             name = f"{name} ({times[name]})"
@@ -226,6 +226,18 @@ def summary_of(
     total = sum(prod(s) for n, s, _ in spec.params() if n not in spec.ties)
     still = sum(prod(s) for n, s, _ in spec.params() if n not in spec.ties and n in fixed)
     return Summary(path, title, tuple(rows.values()), tuple(edges), layers, total, total - still, tuple(parts.values()))
+
+
+def _called(spec: Spec, role: str, at: str, args: Sequence[Any], options: Mapping[str, Any], times: Mapping[str, int]) -> str:
+    """What a place is called: by its modules or its role; a mask by what it is for ("mask of 8" within a window, "decoder mask",
+    "cross mask"), angles by their kind where there are several, the second use of a table of words by the stack that it is for."""
+    written = bool(args) and isinstance(args[0], Shape) and args[0].origin == "decoder_input_ids"
+    if role == "visible":
+        of = "decoder mask" if written else "cross mask" if "decoder mask" in times else "mask"
+        return f"{of} of {options['window']}" if options.get("window") else of
+    if role == "angles" and len({str(layer["rotary"]) for layer in spec.traits.layers} - {""}) > 1:
+        return f"angles ({options['kind']})"
+    return f"{at} (decoder)" if written and at == "embeddings" and at in times else at or role
 
 
 def _half(length: Any) -> str:

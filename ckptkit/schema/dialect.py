@@ -276,6 +276,7 @@ class Library(NamedTuple):
 
     needs: frozenset[str] = frozenset()  # groups without which it loads nothing: newly initialised where the source lacks them
     stands: Mapping[str, str] = {}
+    every: frozenset[str] = frozenset()  # kinds ("keyed@layer") whose tensors it asks for in all layers, used there or not
     models: tuple[str, ...] = ()
     said: Mapping[str, Mapping[str, object]] = {}
     like: str = ""  # transformers' class for what this naming is of, where the groups that are there do not tell it from another

@@ -24,6 +24,19 @@ static int put(PyObject *list, PyObject *item)
 
 static int put_number(PyObject *list, uint64_t n) { return put(list, PyLong_FromUnsignedLongLong(n)); }
 
+/* the same for numbers of which few are different: an object that stands for one may serve for the next of it. `met` has as many places as
+ * the last byte has values, all -1 at first: where in the list a number of that byte stands */
+static int put_again(PyObject *list, uint64_t n, Py_ssize_t *met)
+{
+    Py_ssize_t at = met[n & 255];
+    if (at >= 0) {
+        PyObject *known = PyList_GET_ITEM(list, at);
+        if (PyLong_AsUnsignedLongLong(known) == n) return PyList_Append(list, known);
+    }
+    met[n & 255] = PyList_GET_SIZE(list);
+    return put_number(list, n);
+}
+
 /* ---- pickles ------------------------------------------------------------------------------------------------------------------ */
 
 /* BININT1, BININT2 or a BININT that is not negative; NULL for anything else */
@@ -71,19 +84,22 @@ static Bytes dims(Bytes p, Bytes end, PyObject *known, PyObject **out)
 #define STORE(k) do { WANT('r'); places[k] = u32of(p); p += 4; } while (0)
 
 /* tensors(data, at, most, dims): the items of a dict from `at` on that are each a name and a tensor rebuilt as torch.save does it.
- * (names, keys, gets, kinds, types, devices, hooks, elements, offsets, sizes, strides, memo numbers (8 each, ascending), end) */
+ * (names, keys, gets, kinds, types, devices, hooks, elements, offsets, sizes, strides, the memo numbers of the names, of the keys, of the
+ * tensors, the first and the last of all, which ascend, end) */
 static PyObject *py_tensors(PyObject *self, PyObject *args)
 {
     Py_buffer data;
     Py_ssize_t at, most;
-    PyObject *known, *out = NULL, *lists[7] = {NULL}, *columns[5] = {NULL};
+    PyObject *known, *out = NULL, *lists[9] = {NULL}, *columns[5] = {NULL};
     if (!PyArg_ParseTuple(args, "y*nnO!", &data, &at, &most, &PyDict_Type, &known)) return NULL;
     Bytes base = data.buf, end = base + data.len, p = base + (at < 0 || at > data.len ? data.len : at), done = p;
     if (most < 0 || most > 1 << 16) most = 1 << 16;
     uint8_t *short_ = PyMem_Malloc(5 * (size_t)most + 1);
+    Py_ssize_t met[256];
+    for (int i = 0; i < 256; i++) met[i] = -1;
     if (short_ == NULL) { PyErr_NoMemory(); goto end; }
-    for (int i = 0; i < 7; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
-    uint32_t last = 0;
+    for (int i = 0; i < 9; i++) if ((lists[i] = PyList_New(0)) == NULL) goto end;
+    uint32_t last = 0, lowest = 0;
     Py_ssize_t n = 0;
     for (; n < most; n++) {
         uint32_t places[8], elements, first;
@@ -129,23 +145,24 @@ static PyObject *py_tensors(PyObject *self, PyObject *args)
         int rising = 1;
         for (int i = 0; i < 8; i++) { rising &= places[i] > before || (!i && !n); before = places[i]; }
         if (!rising) break;
+        if (!n) lowest = places[0];
         last = before;
         if (put(lists[0], PyUnicode_DecodeASCII((const char *)text, name, NULL)) < 0 ||
-            put(lists[1], PyUnicode_DecodeASCII((const char *)digits, key, NULL)) < 0 || put_number(lists[2], elements) < 0 ||
+            put(lists[1], PyUnicode_DecodeASCII((const char *)digits, key, NULL)) < 0 || put_again(lists[2], elements, met) < 0 ||
             put_number(lists[3], first) < 0 || PyList_Append(lists[4], size) < 0 || PyList_Append(lists[5], stride) < 0)
             goto end;
-        for (int i = 0; i < 8; i++) if (put_number(lists[6], places[i]) < 0) goto end;
+        if (put_number(lists[6], places[0]) < 0 || put_number(lists[7], places[1]) < 0 || put_number(lists[8], places[7]) < 0) goto end;
         done = p;
     }
 stop:
     if (PyErr_Occurred()) goto end;
     for (int i = 0; i < 5; i++)
         if ((columns[i] = PyBytes_FromStringAndSize((const char *)short_ + i * most, n)) == NULL) goto end;
-    out = Py_BuildValue("(OOOOOOOOOOOOn)", lists[0], lists[1], columns[0], columns[1], columns[2], columns[3], columns[4], lists[2],
-                        lists[3], lists[4], lists[5], lists[6], (Py_ssize_t)(done - base));
+    out = Py_BuildValue("(OOOOOOOOOOOOOOIIn)", lists[0], lists[1], columns[0], columns[1], columns[2], columns[3], columns[4], lists[2],
+                        lists[3], lists[4], lists[5], lists[6], lists[7], lists[8], lowest, last, (Py_ssize_t)(done - base));
 end:
     PyMem_Free(short_);
-    for (int i = 0; i < 7; i++) Py_XDECREF(lists[i]);
+    for (int i = 0; i < 9; i++) Py_XDECREF(lists[i]);
     for (int i = 0; i < 5; i++) Py_XDECREF(columns[i]);
     PyBuffer_Release(&data);
     return out;
@@ -277,6 +294,31 @@ static PyObject *py_entry(PyObject *self, PyObject *args)
     return out;
 }
 
+/* says(data, found, first, heads): the same of the values of entries (key, start, end) from `first` on, up to one that says other things */
+static PyObject *py_says(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t first;
+    PyObject *found, *heads, *out;
+    if (!PyArg_ParseTuple(args, "y*O!nO!", &data, &PyList_Type, &found, &first, &PyDict_Type, &heads)) return NULL;
+    out = PyList_New(0);
+    for (Py_ssize_t i = first < 0 ? 0 : first; out != NULL && i < PyList_GET_SIZE(found); i++) {
+        PyObject *row = PyList_GET_ITEM(found, i), *said = NULL;
+        Py_ssize_t start = -1, end = -1;
+        if (PyTuple_Check(row) && PyTuple_GET_SIZE(row) == 3) {
+            start = PyLong_AsSsize_t(PyTuple_GET_ITEM(row, 1));
+            end = PyLong_AsSsize_t(PyTuple_GET_ITEM(row, 2));
+        }
+        if (start < 0 || end > data.len || start > end) {
+            if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the value lies outside");
+        } else said = bundle_entry((Bytes)data.buf + start, (Bytes)data.buf + end, heads);
+        if (said == Py_None) { Py_DECREF(said); break; }
+        if (put(out, said) < 0) Py_CLEAR(out);
+    }
+    PyBuffer_Release(&data);
+    return out;
+}
+
 /* block(data, start, limit, last, most, heads): the entries of a block of a table without its restart points, which end at `limit`; keys
  * ascend, above `last` (or None), and are of `most` bytes at most. ([key], [(start, end) of its value], [what it says or None], [places
  * of whole keys], bytes of keys that are kept); None where one is anything else */
@@ -400,6 +442,417 @@ end:
     Py_DECREF(known);
     for (int i = 0; i < 4; i++) Py_XDECREF(lists[i]);
     PyBuffer_Release(&data);
+    return out;
+}
+
+/* ---- what many names and tensors have in common ----------------------------------------------------------------------------------- */
+
+static PyObject *listed(PyObject *items) { return PyDict_Check(items) ? PyDict_Values(items) : PySequence_Fast(items, "items are a list"); }
+
+static size_t mixed(size_t h, size_t more) { h = (h ^ more) * (size_t)0x9E3779B97F4A7C15u; return h ^ h >> 29; }
+
+static size_t seed; /* of this process: nobody can write names for which hashes are the same */
+
+static size_t text_hash(const char *text, Py_ssize_t n)
+{
+    size_t h = seed + (size_t)n, word;
+    for (; n >= (Py_ssize_t)sizeof word; n -= sizeof word, text += sizeof word) { memcpy(&word, text, sizeof word); h = mixed(h, word); }
+    for (; n > 0; n--) h = mixed(h, (unsigned char)*text++);
+    return h;
+}
+
+/* places by hash: of as many things as there is room for, none twice. -1 where nothing is */
+typedef struct { int32_t *at; size_t mask; } Places;
+
+static int places_for(Places *p, Py_ssize_t most)
+{
+    size_t room = 64;
+    while (room < 2 * (size_t)most) room *= 2;
+    p->mask = room - 1;
+    if ((p->at = PyMem_Malloc(room * sizeof *p->at)) == NULL) { PyErr_NoMemory(); return -1; }
+    memset(p->at, 0xFF, room * sizeof *p->at);
+    return 0;
+}
+
+#define MANY_ITEMS (1 << 28)
+
+/* sorts(items, fields): sort items (tuples; the values of a dict) by these of their fields, by identity; by themselves where there are
+ * none. (the number of each one's sort, the first item of each sort, how many are of each), sorts in the order in which they are met */
+static PyObject *py_sorts(PyObject *self, PyObject *args)
+{
+    PyObject *items, *fields, *all = NULL, *ids = NULL, *firsts = PyList_New(0), *counts = NULL, *out = NULL;
+    Py_ssize_t of[8], *tally = NULL;
+    Places places = {NULL, 0};
+    if (firsts == NULL || !PyArg_ParseTuple(args, "OO!", &items, &PyTuple_Type, &fields)) goto end;
+    Py_ssize_t width = PyTuple_GET_SIZE(fields), most = -1;
+    if (width > 8) { PyErr_SetString(PyExc_ValueError, "at most eight fields"); goto end; }
+    for (Py_ssize_t f = 0; f < width; f++) {
+        of[f] = PyLong_AsSsize_t(PyTuple_GET_ITEM(fields, f));
+        if (of[f] < 0) { if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "no such field"); goto end; }
+        if (of[f] > most) most = of[f];
+    }
+    if ((all = listed(items)) == NULL) goto end;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(all), known = 0, before = -1;
+    if (count > MANY_ITEMS) { PyErr_NoMemory(); goto end; }
+    if ((ids = PyList_New(count)) == NULL || places_for(&places, count) < 0) goto end;
+    if ((tally = PyMem_Malloc((size_t)(count + 1) * sizeof *tally)) == NULL) { PyErr_NoMemory(); goto end; }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PySequence_Fast_GET_ITEM(all, i);
+        if (width && (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) <= most)) {
+            PyErr_SetString(PyExc_ValueError, "no such field");
+            goto end;
+        }
+        Py_ssize_t found = before;
+        size_t h = width ? 0 : mixed(0, (size_t)item);
+        for (Py_ssize_t f = 0; f < width; f++) h = mixed(h, (size_t)PyTuple_GET_ITEM(item, of[f]));
+        for (size_t at = h & places.mask;; at = (at + 1) & places.mask) {
+            if ((found = places.at[at]) < 0) {
+                if (PyList_Append(firsts, item) < 0) goto end;
+                found = places.at[at] = (int32_t)known;
+                tally[known++] = 0;
+                break;
+            }
+            PyObject *other = PyList_GET_ITEM(firsts, found);
+            Py_ssize_t f = 0;
+            while (f < width && PyTuple_GET_ITEM(item, of[f]) == PyTuple_GET_ITEM(other, of[f])) f++;
+            if (width ? f == width : item == other) break;
+        }
+        tally[found]++;
+        PyObject *number = PyLong_FromSsize_t(found);
+        if (number == NULL) goto end;
+        PyList_SET_ITEM(ids, i, number);
+    }
+    if ((counts = PyList_New(known)) == NULL) goto end;
+    for (Py_ssize_t i = 0; i < known; i++) {
+        PyObject *number = PyLong_FromSsize_t(tally[i]);
+        if (number == NULL) goto end;
+        PyList_SET_ITEM(counts, i, number);
+    }
+    out = PyTuple_Pack(3, ids, firsts, counts);
+end:
+    PyMem_Free(places.at);
+    PyMem_Free(tally);
+    Py_XDECREF(all);
+    Py_XDECREF(ids);
+    Py_XDECREF(firsts);
+    Py_XDECREF(counts);
+    return out;
+}
+
+/* pluck(items, path, otherwise): of each item (the values of a dict) what lies at a path of indices; `otherwise` where it has nothing */
+static PyObject *py_pluck(PyObject *self, PyObject *args)
+{
+    PyObject *items, *path, *otherwise, *all, *out;
+    Py_ssize_t steps[4];
+    if (!PyArg_ParseTuple(args, "OO!O", &items, &PyTuple_Type, &path, &otherwise)) return NULL;
+    Py_ssize_t depth = PyTuple_GET_SIZE(path);
+    if (depth > 4) { PyErr_SetString(PyExc_ValueError, "at most four steps"); return NULL; }
+    for (Py_ssize_t d = 0; d < depth; d++) {
+        steps[d] = PyLong_AsSsize_t(PyTuple_GET_ITEM(path, d));
+        if (steps[d] < 0) { if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "no such step"); return NULL; }
+    }
+    if ((all = listed(items)) == NULL) return NULL;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(all);
+    out = PyList_New(count);
+    for (Py_ssize_t i = 0; out != NULL && i < count; i++) {
+        PyObject *at = Py_NewRef(PySequence_Fast_GET_ITEM(all, i));
+        for (Py_ssize_t d = 0; d < depth; d++) {
+            PyObject *next = NULL;
+            if (PyTuple_Check(at)) next = Py_NewRef(steps[d] < PyTuple_GET_SIZE(at) ? PyTuple_GET_ITEM(at, steps[d]) : otherwise);
+            else if (PyObject_Length(at) > steps[d]) next = PySequence_GetItem(at, steps[d]);
+            else if (!PyErr_Occurred()) next = Py_NewRef(otherwise);
+            Py_DECREF(at);
+            if ((at = next) == NULL || at == otherwise) break;
+        }
+        if (at == NULL) Py_CLEAR(out);
+        else PyList_SET_ITEM(out, i, at);
+    }
+    Py_DECREF(all);
+    return out;
+}
+
+/* tuples(kind, columns, count): named tuples of columns, each a list, (what is the same in each,) or (numbers, what each stands for) */
+static PyObject *py_tuples(PyObject *self, PyObject *args)
+{
+    PyObject *kind, *columns, *out;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(args, "O!O!n", &PyType_Type, &kind, &PyList_Type, &columns, &count)) return NULL;
+    PyTypeObject *type = (PyTypeObject *)kind;
+    Py_ssize_t width = PyList_GET_SIZE(columns);
+    int fits = PyType_IsSubtype(type, &PyTuple_Type) && count >= 0;
+    for (Py_ssize_t c = 0; c < width; c++) {
+        PyObject *column = PyList_GET_ITEM(columns, c);
+        Py_ssize_t parts = PyTuple_Check(column) ? PyTuple_GET_SIZE(column) : 0;
+        if (parts == 2) fits &= PyList_Check(PyTuple_GET_ITEM(column, 1));
+        if (parts != 1) {
+            PyObject *list = parts ? PyTuple_GET_ITEM(column, 0) : column;
+            fits &= parts <= 2 && PyList_Check(list) && PyList_GET_SIZE(list) == count;
+        }
+    }
+    if (!fits) { PyErr_SetString(PyExc_ValueError, "a column is a list of as many items as there are rows"); return NULL; }
+    if ((out = PyList_New(count)) == NULL) return NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *made = type->tp_alloc(type, width);
+        if (made == NULL) goto failed;
+        PyList_SET_ITEM(out, i, made);
+        for (Py_ssize_t c = 0; c < width; c++) {
+            PyObject *column = PyList_GET_ITEM(columns, c), *item;
+            if (PyList_Check(column)) item = PyList_GET_ITEM(column, i);
+            else if (PyTuple_GET_SIZE(column) == 1) item = PyTuple_GET_ITEM(column, 0);
+            else {
+                PyObject *table = PyTuple_GET_ITEM(column, 1);
+                Py_ssize_t n = PyLong_AsSsize_t(PyList_GET_ITEM(PyTuple_GET_ITEM(column, 0), i));
+                if (n < 0 || n >= PyList_GET_SIZE(table)) {
+                    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a number stands for nothing");
+                    goto failed;
+                }
+                item = PyList_GET_ITEM(table, n);
+            }
+            PyTuple_SET_ITEM(made, c, Py_NewRef(item));
+        }
+    }
+    return out;
+failed:
+    Py_DECREF(out);
+    return NULL;
+}
+
+static inline int is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* the text of a name of ASCII without line ends; NULL, without an error, for another */
+static const char *plain(PyObject *name, Py_ssize_t *n)
+{
+    if (!PyUnicode_Check(name) || PyUnicode_READY(name) < 0 || !PyUnicode_IS_COMPACT_ASCII(name)) { PyErr_Clear(); return NULL; }
+    *n = PyUnicode_GET_LENGTH(name);
+    const char *text = (const char *)PyUnicode_1BYTE_DATA(name);
+    return memchr(text, '\n', (size_t)*n) == NULL ? text : NULL;
+}
+
+/* patterns(names): names with each run of digits as "#": (of each, equal ones the same object; the different ones, in the order in which
+ * they are met; how often each is there); None where a name is not of ASCII, or has a "#" or a line end of its own */
+static PyObject *py_patterns(PyObject *self, PyObject *args)
+{
+    PyObject *names, *all = NULL, *every = NULL, *few = PyList_New(0), *counts = NULL, *out = NULL;
+    Py_ssize_t *tally = NULL, room = 256;
+    Places places = {NULL, 0};
+    char *made = PyMem_Malloc((size_t)room);
+    if (few == NULL || made == NULL || !PyArg_ParseTuple(args, "O", &names)) goto end;
+    if ((all = listed(names)) == NULL) goto end;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(all), known = 0;
+    if (count > MANY_ITEMS) { PyErr_NoMemory(); goto end; }
+    if ((every = PyList_New(count)) == NULL || places_for(&places, count) < 0) goto end;
+    if ((tally = PyMem_Malloc((size_t)(count + 1) * sizeof *tally)) == NULL) { PyErr_NoMemory(); goto end; }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_ssize_t n, size = 0, found;
+        const char *text = plain(PySequence_Fast_GET_ITEM(all, i), &n);
+        if (text == NULL || memchr(text, '#', (size_t)n) != NULL) { out = Py_NewRef(Py_None); goto end; }
+        if (n > room) {
+            char *more = PyMem_Realloc(made, (size_t)(room = 2 * n));
+            if (more == NULL) { PyErr_NoMemory(); goto end; }
+            made = more;
+        }
+        for (Py_ssize_t k = 0; k < n; k++) {
+            if (!is_digit(text[k])) made[size++] = text[k];
+            else if (!k || !is_digit(text[k - 1])) made[size++] = '#';
+        }
+        for (size_t at = text_hash(made, size) & places.mask;; at = (at + 1) & places.mask) {
+            if ((found = places.at[at]) < 0) {
+                if (put(few, PyUnicode_DecodeASCII(made, size, NULL)) < 0) goto end;
+                found = places.at[at] = (int32_t)known;
+                tally[known++] = 0;
+                break;
+            }
+            PyObject *other = PyList_GET_ITEM(few, found);
+            if (PyUnicode_GET_LENGTH(other) == size && !memcmp(PyUnicode_1BYTE_DATA(other), made, (size_t)size)) break;
+        }
+        tally[found]++;
+        PyList_SET_ITEM(every, i, Py_NewRef(PyList_GET_ITEM(few, found)));
+    }
+    if ((counts = PyList_New(known)) == NULL) goto end;
+    for (Py_ssize_t i = 0; i < known; i++) {
+        PyObject *number = PyLong_FromSsize_t(tally[i]);
+        if (number == NULL) goto end;
+        PyList_SET_ITEM(counts, i, number);
+    }
+    out = PyTuple_Pack(3, every, few, counts);
+end:
+    PyMem_Free(made);
+    PyMem_Free(places.at);
+    PyMem_Free(tally);
+    Py_XDECREF(all);
+    Py_XDECREF(every);
+    Py_XDECREF(few);
+    Py_XDECREF(counts);
+    return out;
+}
+
+/* where the number of a layer stands in a name and where what is below it begins. 1 where there is one, 0 where there is none, -1 where it
+ * is written in a way that Python is to look at. `whole`: a component of its own, or behind "layer_" and the like; else the first number,
+ * if its component has no other */
+static int layer_in(const char *text, Py_ssize_t n, int whole, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t *rest)
+{
+    static const char *const words[] = {"layer_", "block_", "layers_", "blocks_"};
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (!is_digit(text[i])) continue;
+        Py_ssize_t end = i + 1;
+        while (end < n && is_digit(text[end])) end++;
+        *start = i;
+        *stop = end;
+        if (!whole) {
+            if (text[i] == '0' && end - i > 1) return 0;
+            if (end - i > 9) return -1;
+            while (end < n && !is_digit(text[end]) && text[end] != '.' && text[end] != '/') end++;
+            if (end < n && is_digit(text[end])) return 0;
+            *rest = end < n ? end + 1 : n;
+            return 1;
+        }
+        *rest = end;
+        int fits = i && (text[i - 1] == '.' || text[i - 1] == '/');
+        for (int w = 0; w < 4 && i && !fits; w++) {
+            Py_ssize_t size = (Py_ssize_t)strlen(words[w]);
+            fits = i >= size && !memcmp(text + i - size, words[w], (size_t)size);
+        }
+        if (fits && end - i < 8 && (end == n || text[end] == '.' || text[end] == '/')) return text[i] == '0' && end - i > 1 ? -1 : 1;
+        i = end - 1;
+    }
+    return 0;
+}
+
+typedef struct { const char *text; Py_ssize_t start, stop, rest; size_t kind; int32_t next; } Named;
+typedef struct { int32_t run, number, first, last, count, same, least, next, peer, last_peer; size_t hash; } Layer;
+
+static int alike(const Named *named, const Py_ssize_t *sizes, const Layer *a, const Layer *b)
+{
+    if (a->hash != b->hash || a->count != b->count || a->run != b->run) return 0;
+    int32_t i = a->first, j = b->first;
+    for (; i >= 0 && j >= 0; i = named[i].next, j = named[j].next) {
+        Py_ssize_t n = sizes[i] - named[i].rest;
+        if (n != sizes[j] - named[j].rest || named[i].kind != named[j].kind ||
+            memcmp(named[i].text + named[i].rest, named[j].text + named[j].rest, (size_t)n))
+            return 0;
+    }
+    return i == j;
+}
+
+/* the groups of the layers of one run: [([numbers], [the places of the names of the layer with the least], [what is below it])] */
+static PyObject *groups_of(const Named *named, const Py_ssize_t *sizes, const Layer *layers, int32_t l)
+{
+    PyObject *out = PyList_New(0);
+    for (; out != NULL && l >= 0; l = layers[l].next) {
+        if (layers[l].same != l) continue;
+        PyObject *numbers = PyList_New(0), *places = PyList_New(0), *rests = PyList_New(0);
+        int bad = numbers == NULL || places == NULL || rests == NULL;
+        for (int32_t k = l; !bad && k >= 0; k = layers[k].peer) bad = put(numbers, PyLong_FromLong(layers[k].number)) < 0;
+        for (int32_t i = layers[layers[l].least].first; !bad && i >= 0; i = named[i].next) {
+            const Named *x = named + i;
+            bad = put(places, PyLong_FromLong(i)) < 0 || put(rests, PyUnicode_DecodeASCII(x->text + x->rest, sizes[i] - x->rest, NULL)) < 0;
+        }
+        if (bad || put(out, PyTuple_Pack(3, numbers, places, rests)) < 0) Py_CLEAR(out);
+        Py_XDECREF(numbers);
+        Py_XDECREF(places);
+        Py_XDECREF(rests);
+    }
+    return out;
+}
+
+/* layered(names, kinds, whole): the layers that numbers in names make, equal ones together: those of which what is below the number, and
+ * the kind of each (by identity), are the same in the same order. ([the places of names without a number], [(what is before the number,
+ * what is behind it, groups)]), all in the order in which they are met; None where a name is not of ASCII, or a number has zeros before
+ * it, or too many digits. `whole`: as `layer_in` */
+static PyObject *py_layered(PyObject *self, PyObject *args)
+{
+    PyObject *names, *kinds, *others = PyList_New(0), *runs = PyList_New(0), *out = NULL;
+    int whole;
+    Named *named = NULL;
+    Layer *layers = NULL;
+    Py_ssize_t *sizes = NULL;
+    int32_t *of_run = NULL, *last_of_run = NULL, made = 0, known = 0;
+    Places by_run = {NULL, 0}, by_number = {NULL, 0}, by_hash = {NULL, 0};
+    if (others == NULL || runs == NULL || !PyArg_ParseTuple(args, "O!O!p", &PyList_Type, &names, &PyList_Type, &kinds, &whole)) goto end;
+    Py_ssize_t count = PyList_GET_SIZE(names);
+    if (PyList_GET_SIZE(kinds) != count) { PyErr_SetString(PyExc_ValueError, "a kind for each name is wanted"); goto end; }
+    if (count > MANY_ITEMS) { PyErr_NoMemory(); goto end; }
+    size_t room = (size_t)count + 1;
+    named = PyMem_Malloc(room * sizeof *named);
+    layers = PyMem_Malloc(room * sizeof *layers);
+    sizes = PyMem_Malloc(room * sizeof *sizes);
+    of_run = PyMem_Malloc(room * sizeof *of_run);
+    last_of_run = PyMem_Malloc(room * sizeof *last_of_run);
+    if (!named || !layers || !sizes || !of_run || !last_of_run) { PyErr_NoMemory(); goto end; }
+    if (places_for(&by_run, count) < 0 || places_for(&by_number, count) < 0 || places_for(&by_hash, count) < 0) goto end;
+    for (int32_t i = 0; i < count; i++) {
+        Named *x = named + i;
+        if ((x->text = plain(PyList_GET_ITEM(names, i), sizes + i)) == NULL) goto other;
+        x->kind = (size_t)PyList_GET_ITEM(kinds, i);
+        x->next = -1;
+        int found = layer_in(x->text, sizes[i], whole, &x->start, &x->stop, &x->rest);
+        if (found < 0) goto other;
+        if (!found) {
+            if (put(others, PyLong_FromLong(i)) < 0) goto end;
+            continue;
+        }
+        int32_t number = 0, run, l;
+        for (Py_ssize_t k = x->start; k < x->stop; k++) number = 10 * number + (x->text[k] - '0');
+        Py_ssize_t behind = x->rest - x->stop;
+        size_t h = mixed(text_hash(x->text, x->start), text_hash(x->text + x->stop, behind));
+        for (size_t at = h & by_run.mask;; at = (at + 1) & by_run.mask) {
+            if ((run = by_run.at[at]) < 0) {
+                run = by_run.at[at] = known++;
+                of_run[run] = last_of_run[run] = -1;
+                break;
+            }
+            const Named *y = named + layers[of_run[run]].first;
+            if (y->start == x->start && y->rest - y->stop == behind && !memcmp(x->text, y->text, (size_t)x->start) &&
+                !memcmp(x->text + x->stop, y->text + y->stop, (size_t)behind))
+                break;
+        }
+        for (size_t at = mixed(mixed(1, (size_t)run), (size_t)number) & by_number.mask;; at = (at + 1) & by_number.mask) {
+            if ((l = by_number.at[at]) < 0) {
+                l = by_number.at[at] = made++;
+                layers[l] = (Layer){run, number, i, i, 0, l, l, -1, -1, l, seed};
+                if (last_of_run[run] < 0) of_run[run] = l; else layers[last_of_run[run]].next = l;
+                last_of_run[run] = l;
+                break;
+            }
+            if (layers[l].run == run && layers[l].number == number) break;
+        }
+        if (layers[l].count++) named[layers[l].last].next = i;
+        layers[l].last = i;
+        layers[l].hash = mixed(mixed(layers[l].hash, x->kind), text_hash(x->text + x->rest, sizes[i] - x->rest));
+    }
+    for (int32_t l = 0; l < made; l++) {
+        for (size_t at = mixed(layers[l].hash, (size_t)layers[l].run) & by_hash.mask;; at = (at + 1) & by_hash.mask) {
+            int32_t first = by_hash.at[at];
+            if (first < 0) { by_hash.at[at] = l; break; }
+            if (!alike(named, sizes, layers + first, layers + l)) continue;
+            layers[l].same = first;
+            layers[layers[first].last_peer].peer = l;
+            layers[first].last_peer = l;
+            if (layers[l].number < layers[layers[first].least].number) layers[first].least = l;
+            break;
+        }
+    }
+    for (int32_t run = 0; run < known; run++) {
+        const Named *x = named + layers[of_run[run]].first;
+        PyObject *groups = groups_of(named, sizes, layers, of_run[run]);
+        if (groups == NULL) goto end;
+        if (put(runs, Py_BuildValue("(s#s#N)", x->text, x->start, x->text + x->stop, x->rest - x->stop, groups)) < 0) goto end;
+    }
+    out = PyTuple_Pack(2, others, runs);
+    goto end;
+other:
+    out = Py_NewRef(Py_None);
+end:
+    PyMem_Free(named);
+    PyMem_Free(layers);
+    PyMem_Free(sizes);
+    PyMem_Free(of_run);
+    PyMem_Free(last_of_run);
+    PyMem_Free(by_run.at);
+    PyMem_Free(by_number.at);
+    PyMem_Free(by_hash.at);
+    Py_XDECREF(others);
+    Py_XDECREF(runs);
     return out;
 }
 
@@ -816,16 +1269,29 @@ static PyObject *py_directory(PyObject *self, PyObject *args)
     return out;
 }
 
+#define FORM 2 /* counted up where a function is new, takes other arguments or gives other things, here and in columns.py */
+
 static PyMethodDef METHODS[] = {
     {"tensors", py_tensors, METH_VARARGS, NULL}, {"central", py_central, METH_VARARGS, NULL}, {"locals", py_locals, METH_VARARGS, NULL},
-    {"entry", py_entry, METH_VARARGS, NULL}, {"block", py_block, METH_VARARGS, NULL},
+    {"entry", py_entry, METH_VARARGS, NULL}, {"says", py_says, METH_VARARGS, NULL}, {"block", py_block, METH_VARARGS, NULL},
     {"entries", py_entries, METH_VARARGS, NULL}, {"weave", py_weave, METH_VARARGS, NULL},
     {"build", py_build, METH_VARARGS, NULL}, {"scatter", py_scatter, METH_VARARGS, NULL},
     {"protos", py_protos, METH_VARARGS, NULL},
     {"place", py_place, METH_VARARGS, NULL}, {"tails", py_tails, METH_VARARGS, NULL}, {"directory", py_directory, METH_VARARGS, NULL},
+    {"sorts", py_sorts, METH_VARARGS, NULL}, {"pluck", py_pluck, METH_VARARGS, NULL}, {"tuples", py_tuples, METH_VARARGS, NULL},
+    {"patterns", py_patterns, METH_VARARGS, NULL}, {"layered", py_layered, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_columns", "Runs of like entries in headers.", -1, METHODS};
 
-PyMODINIT_FUNC PyInit__columns(void) { return PyModule_Create(&MODULE); }
+PyMODINIT_FUNC PyInit__columns(void)
+{
+    PyObject *text = PyUnicode_FromString("names");
+    if (text == NULL) return NULL;
+    seed = (size_t)PyObject_Hash(text);
+    Py_DECREF(text);
+    PyObject *made = PyModule_Create(&MODULE);
+    if (made != NULL && PyModule_AddIntConstant(made, "FORM", FORM) < 0) Py_CLEAR(made);
+    return made;
+}

@@ -18,6 +18,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from json.encoder import encode_basestring_ascii
+from operator import itemgetter
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..comparison.canonical_stream import Canon, Item, items_of, lies_as_is, like_absent
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 PREFIX = "ckptkit1:"
 NONE: Mapping[str, str] = {}
 PIECE = 4 << 20  # bytes of a part that are read at once
+SMALL, MANY = 64 << 10, 64  # bytes of a parameter of which many are read at once, and how many of them are many
 
 
 class Digest(NamedTuple):
@@ -87,7 +91,7 @@ def digest(
     with examine(path, reading) as subject:
         if on is None:
             return canonical_digest(subject, jobs=jobs, progress=progress)
-        before, watch = digest_before(subject)._replace(hashes={}, hashed={}), Watch(progress)
+        before, watch = Before(_items(subject), {}, {}), Watch(progress)
         order = [(i.name, i.spec.nbytes) for i in before.items]
         watch.total = sum(size for _, size in order)
         done = digests_on(on, spread.same_as(subject, os.fspath(path), reading), order, watch)
@@ -105,25 +109,30 @@ class Before(NamedTuple):
 
 def digest_before(subject: Subject) -> Before:
     """The hashes for a pass over the weights to fill. Raises UndecidedError where nothing says how to take a tensor apart."""
-    require_read(subject, "a digest")
-    sizes = subject.sizes()
-    items = items_of(subject, sizes)
-    void = like_absent(subject, sizes, items)
-    items = [i for i in items if i.name not in void]
+    sizes, items = subject.sizes(), _items(subject)
     hashes: dict[str, Any] = {}
     hashed = {}
     for i in items:
         if i.stored not in hashes and is_in_order(subject.checkpoint.tensors[i.stored]) and lies_as_is(subject, i, sizes):
             hashes[i.stored] = _begun(i, subject.checkpoint.classes.get(i.stored, ""))
             hashed[i.stored] = i.name
-    return Before(tuple(items), hashes, hashed)
+    return Before(items, hashes, hashed)
+
+
+def _items(subject: Subject) -> tuple[Item, ...]:
+    """The parameters that are digested. Raises UndecidedError where something is not read."""
+    require_read(subject, "a digest")
+    sizes = subject.sizes()
+    items = items_of(subject, sizes)
+    void = like_absent(subject, sizes, items)
+    return tuple(i for i in items if i.name not in void) if void else tuple(items)
 
 
 def canonical_digest(
     subject: Subject, *, jobs: int | None = None, progress: Callable[[int, int], object] | None = None
 ) -> Digest:
     """Read all weights once and digest them. Raises UndecidedError where nothing says how to take a tensor apart."""
-    return digest_after(subject, digest_before(subject)._replace(hashes={}, hashed={}), jobs, Watch(progress))
+    return digest_after(subject, Before(_items(subject), {}, {}), jobs, Watch(progress))
 
 
 def digest_after(
@@ -143,9 +152,13 @@ def digest_after(
             canons.append(canon)
         return parameter_digest(canon, item, subject.checkpoint.classes.get(item.stored, ""), watch)
 
-    order = sorted((i for i in items if i.name not in ready), key=lambda i: -i.spec.nbytes)
+    nbytes = {key: spec.nbytes for key, spec in {id(i.spec): i.spec for i in items}.items()}  # there are few specs
+    order = sorted((i for i in items if i.name not in ready), key=lambda i: -nbytes[id(i.spec)])
+    watch.total = sum(nbytes[id(i.spec)] for i in order)
+    ready |= small_digests(subject, order, nbytes, jobs, watch)
+    order = [i for i in order if i.name not in ready]
     parts = [t for w in subject.packings.weights.values() for t in w.parts.values()]
-    watch.total = sum(i.spec.nbytes for i in order) + sum(e.length for t in parts for e in t.extents)
+    watch.total += sum(e.length for t in parts for e in t.extents)
     try:
         done = ready | dict(zip((i.name for i in order), on_threads(one, order, jobs), strict=True))
     finally:
@@ -194,6 +207,57 @@ def parameter_digest(canon: Canon, item: Item, kind: str = "", watch: Callable[[
         if watch is not None:
             watch(tile.nbytes)
     return str(state.hexdigest())
+
+
+def small_digests(
+    subject: Subject, items: Sequence[Item], nbytes: Mapping[int, int], jobs: int | None, watch: Watch
+) -> dict[str, str]:
+    """The digests of small parameters that lie in one run of a file as they stand, where there are many: those that lie together are read
+    at once. `nbytes` has the bytes by the id of a spec. What cannot be read so is left out, for whoever says what is wrong with it."""
+    from blake3 import blake3
+
+    graph, tensors, apart = subject.graph, subject.checkpoint.tensors, {*subject.packings.weights, *subject.checkpoint.classes}
+    plain: list[tuple[str, int, int, Item]] = []
+    for i in items:
+        t = tensors[i.stored]
+        as_it_stands = t.strides is None and t.read is None and not t.boxes and i.spec is t.spec and i.name not in graph.params
+        if as_it_stands and len(t.extents) == 1 and i.stored not in apart:
+            path, offset, length = t[2][0]
+            if length <= SMALL and length == nbytes[id(i.spec)]:
+                plain.append((path, offset, length, i))
+    if len(plain) < MANY:
+        return {}
+    plain.sort(key=itemgetter(0, 1))
+    batches: list[list[tuple[str, int, int, Item]]] = []
+    path, start, end = "", 0, 0
+    for at in plain:
+        if at[0] != path or at[1] + at[2] - start > PIECE or at[1] > end + SMALL:
+            path, start = at[:2]
+            batches.append([])
+            subject.checkpoint.blob(path)  # opened before the threads ask for it
+        batches[-1].append(at)
+        end = at[1] + at[2]
+    heads: dict[int, tuple[str, str]] = {}  # by the id of a spec: what is before the name, and what is behind it
+    for _, _, _, i in plain:
+        if id(i.spec) not in heads:
+            shape = json.dumps(list(i.spec.shape), separators=(",", ":"))
+            heads[id(i.spec)] = f'{{"dtype":{json.dumps(i.spec.dtype)},"name":', f',"shape":{shape}}}\n'
+
+    def some(batch: list[tuple[str, int, int, Item]]) -> list[tuple[str, str]]:
+        path, first, _, _ = batch[0]
+        raw = memoryview(subject.checkpoint.blob(path).pread(batch[-1][1] + batch[-1][2] - first, first))
+        found = []
+        for _, offset, length, i in batch:
+            held = raw[offset - first : offset - first + length]
+            if len(held) == length:
+                before, behind = heads[id(i.spec)]
+                state = blake3(f"{before}{encode_basestring_ascii(i.name)}{behind}".encode())
+                state.update(held)
+                found.append((i.name, str(state.hexdigest())))
+        watch(len(raw))
+        return found
+
+    return dict(chain.from_iterable(on_threads(some, batches, jobs)))
 
 
 def _begun(item: Item, kind: str) -> Any:

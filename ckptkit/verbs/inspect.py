@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 
 from .. import store
 from .._typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,8 +19,10 @@ from ..findings import Finding
 from ..graph.account import Account
 from ..graph.examine import Subject, examine
 from ..graph.reading import AS_FOUND, Reading
+from ..graph.second_names import shared_storages
 from ..schema import count_name
 from ..schema.templates import patterns_of
+from ..support.columns import pluck, sorts
 from ..support.name_text import natural
 from ..support.shown import html_of, line, text_of
 from .inspected_rows import Packed, RankShare, Sizes, TensorRow, by_rank, ordered, packings_of, unknown_rows
@@ -202,10 +202,11 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         if variant is not None:
             agreeing = [variant, *(v for v in variants(s, heads) if v != variant)]
             evidence["variant"] = (", ".join(f"{k} {v}" for k, v in r.architecture.variants[variant].items()),)
-    shared = {name: t.identity for name, t in ck.tensors.items() if t.storage is not None}
+    storages = shared_storages(ck.tensors)
+    shared = {name: t.identity for name, t in ck.tensors.items() if t.storage in storages} if storages else {}
     dtypes = _dtypes(rows, shared)
     program = ck.container == "savedmodel"
-    state = [row for row in rows if row[8] == "optimizer"]
+    kinds = list(zip(*sorts(rows, 6, 7, 8, 10)[1:], strict=True))  # (a row, how many are like it)
     return Inspection(
         path=path,
         files=tuple((f, store.file_size(f)) for f in ck.files),
@@ -229,11 +230,11 @@ def _inspection(s: Subject, path: str, rows: Sequence[TensorRow], selected: tupl
         sizes=sizes,
         undecided=undecided,
         groups=tuple(sorted(s.graph.groups, key=lambda g: (g != "core", g))),
-        parameters=sum([row[6] for row in rows if row[10]]),
+        parameters=sum(n * row.elements for row, n in kinds if row.counted),
         modules=_modules(rows, known=r is not None),
         dtypes=dtypes,
         nbytes=sum(d.nbytes for d in dtypes),
-        optimizer=Sum("optimizer", len(state), sum(row.elements for row in state), sum(row.nbytes for row in state)),
+        optimizer=_sum("optimizer", [(row, n) for row, n in kinds if row.role == "optimizer"]),
         ties=_ties(s, shared),
         metadata=dict(ck.metadata),
         extras={printable(k, 80): summarise(v, 2) for k, v in ck.extras.items() if not program},
@@ -325,6 +326,11 @@ def _select(rows: Iterable[TensorRow], include: Sequence[str], exclude: Sequence
 # --- sums ----------------------------------------------------------------------------------------------------------
 
 
+def _sum(name: str, kinds: Iterable[tuple[TensorRow, int]]) -> Sum:
+    """Of (a row, how many are like it)."""
+    return Sum(name, *map(sum, zip((0, 0, 0), *[(n, n * row.elements, n * row.nbytes) for row, n in kinds], strict=True)))
+
+
 class _Sums:
     """Sums by name, in the order the names came."""
 
@@ -341,22 +347,24 @@ class _Sums:
         return [Sum(k, *v) for k, v in self.of.items()]
 
 
-def _modules(rows: Iterable[TensorRow], *, known: bool) -> tuple[Sum, ...]:
+def _modules(rows: Sequence[TensorRow], *, known: bool) -> tuple[Sum, ...]:
     """Parameters by module: embeddings, encoder.layers, pooler, a head; by first component of the names if nothing is known."""
     sums = _Sums()
-    rows = [row for row in rows if row[10]]
+    if not all(row.counted for row in sorts(rows, 10)[1]):
+        rows = [row for row in rows if row[10]]
     if not known:
-        patterns = patterns_of([row[0] for row in rows])
+        patterns = patterns_of(pluck(rows, 0))
         labels = _components(set(patterns))
-        kinds = zip(patterns, [row[6] for row in rows], [row[7] for row in rows], strict=True)
-        for (pattern, elements, nbytes), n in Counter(kinds).items():
+        _, kinds, counts = sorts(list(zip(patterns, pluck(rows, 6), pluck(rows, 7), strict=True)), 0, 1, 2)
+        for (pattern, elements, nbytes), n in zip(kinds, counts, strict=True):
             sums.add(labels[pattern], elements, nbytes, n)
         return tuple(sorted(sums.result(), key=lambda m: natural(m.name)))
-    for (templates, elements, nbytes), n in Counter(map(itemgetter(2, 6, 7), rows)).items():
+    for row, n in zip(*sorts(rows, 2, 6, 7)[1:], strict=True):
+        templates = row.templates
         template = templates[0] if templates else ""
         head, brace, _ = template.partition("{")
         label = (head.rstrip(".") if brace else template.partition(".")[0]) if template else "(unexplained)"
-        sums.add(label, elements, nbytes, n)
+        sums.add(label, row.elements, row.nbytes, n)
     return tuple(sums.result())
 
 
@@ -372,7 +380,7 @@ def _common(a: str, b: str) -> str:
     return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
 
 
-def _dtypes(rows: Iterable[TensorRow], shared: Mapping[str, object]) -> tuple[Sum, ...]:
+def _dtypes(rows: Sequence[TensorRow], shared: Mapping[str, object]) -> tuple[Sum, ...]:
     """By dtype, the most bytes first. A tensor that has several names counts once."""
     sums = _Sums()
     once = []
@@ -382,8 +390,8 @@ def _dtypes(rows: Iterable[TensorRow], shared: Mapping[str, object]) -> tuple[Su
         if identity is None or identity not in seen:
             once.append(row)
             seen.add(identity)
-    for (dtype, elements, nbytes), n in Counter(map(itemgetter(4, 6, 7), once if shared else rows)).items():
-        sums.add(dtype, elements, nbytes, n)
+    for row, n in zip(*sorts(once if shared else rows, 4, 6, 7)[1:], strict=True):
+        sums.add(row.dtype, row.elements, row.nbytes, n)
     return tuple(sorted(sums.result(), key=lambda d: (-d.nbytes, d.name)))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
-from itertools import repeat
 from math import prod
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
 from ..containers import Checkpoint
 from ..graph.examine import Subject
+from ..support.columns import pluck, sorts, tuples
 from ..support.name_text import natural
 from ..tensors import DTYPES
 
@@ -48,16 +47,17 @@ def unknown_rows(
     names: Sequence[str], stored: Sequence[StoredTensor], roles: Mapping[str, Role], counted: Collection[str]
 ) -> list[TensorRow]:
     """The rows of tensors that no table knows, by columns: there may be 90,000."""
-    specs, own, sizes = [t[1] for t in stored], list(map(roles.__getitem__, names)), Sizes()
-    elements, nbytes = zip(*map(sizes.of, specs), strict=True)
-    places = [t[2][0][:2] if t[2] else ("", None) for t in stored]
-    nothing: repeat[tuple[()]] = repeat(())
-    fields = zip(
-        names, nothing, nothing, nothing, [spec[0] for spec in specs], [spec[1] for spec in specs], elements, nbytes,
-        ["tensor" if role[0] == "unexplained" else role[0] for role in own], [role[1] for role in own], map(counted.__contains__, names),
-        [file for file, _ in places], [offset for _, offset in places], repeat(None), strict=False,
-    )  # fmt: skip
-    return list(map(partial(tuple.__new__, TensorRow), fields))
+    sizes, nothing = Sizes(), ((),)
+    of_spec, alike, _ = sorts(stored, 1)
+    of_role, own, _ = sorts(list(map(roles.__getitem__, names)))
+    dtypes, shapes, elements, nbytes = map(list, zip(*[(*t[1], *sizes.of(t[1])) for t in alike], strict=True))
+    kinds = ["tensor" if role[0] == "unexplained" else role[0] for role in own]
+    columns = [
+        names, nothing, nothing, nothing, (of_spec, dtypes), (of_spec, shapes), (of_spec, elements), (of_spec, nbytes), (of_role, kinds),
+        (of_role, [role[1] for role in own]), (True,) if len(counted) == len(names) else list(map(counted.__contains__, names)),
+        pluck(stored, 2, 0, 0, otherwise=""), pluck(stored, 2, 0, 1), (None,),
+    ]  # fmt: skip
+    return tuples(TensorRow, columns, len(names))
 
 
 FIGURES = ("minimum", "maximum", "mean", "deviation", "norm", "rms", "largest", "median", "nan", "inf", "zeros")

@@ -104,6 +104,21 @@ def test_the_folders_of_accelerate_and_of_torchtitan_are_read_as_their_model(tmp
         assert list(ckpt.tensors) == ["w10"]
 
 
+def test_the_configuration_beside_accelerates_folder_is_the_models(tmp_path: Path) -> None:
+    """transformers' Trainer writes checkpoint-N with config.json, tokenizer and trainer's files, and FSDP's shards in a folder of it."""
+    there = oracles.FIXTURES / "forms" / "llama_whole"
+    hf, run = load_file(there / "model.safetensors"), tmp_path / "checkpoint-10"
+    saved(run / "pytorch_model_fsdp_0", {"model": {n: torch.from_numpy(a) for n, a in hf.items()}})
+    shutil.copy(there / "config.json", run)
+    (run / "tokenizer_config.json").write_text("{}")
+    torch.save({"last_epoch": 1}, run / "scheduler.pt")
+    done = ckptkit.convert(run, tmp_path / "hf", to="hf")
+    got = load_file(tmp_path / "hf" / "model.safetensors")
+    assert got.keys() == hf.keys() and all(np.array_equal(got[n], a) for n, a in hf.items())
+    assert (tmp_path / "hf" / "tokenizer_config.json").exists()
+    assert any("scheduler.pt" in f.message for f in done.findings if f.rule == "dropped")
+
+
 def test_two_models_are_parts_and_none_of_them_is_state(tmp_path: Path) -> None:
     made = saved(tmp_path / "c", {"model": dtensors(["a.w"]), "generator": dtensors(["a.w"])})
     with open_checkpoint(made) as ckpt:
@@ -346,3 +361,18 @@ def test_a_name_that_is_no_place_in_the_model_is_its_own_key(tmp_path: Path) -> 
     ckptkit.convert(tmp_path / "w.pt", tmp_path / "c", container="dcp")
     meta = pickle.loads((tmp_path / "c" / ".metadata").read_bytes())
     assert meta.planner_data == {"a.b.c": ("a.b.c",), "plain": ("plain",)} and set(meta.state_dict_metadata) == {"a.b.c", "plain"}
+
+
+def test_a_form_of_megatron_that_is_not_known_is_said_and_read_name_for_name(tmp_path: Path) -> None:
+    """Megatron-FSDP's fsdp_dtensor is a distributed checkpoint with metadata.json and without common.pt."""
+    name = "module.module.decoder.layers.0.mlp.linear_fc1.weight_w"
+    where = saved(tmp_path / "iter_0000100", {"model": dtensors([name]), "iteration": 100})
+    (where / "metadata.json").write_text('{"sharded_backend": "fsdp_dtensor", "sharded_backend_version": 1}')
+    report = ckptkit.validate(where)
+    said = [f.message for f in report.findings if f.rule == "version" and f.severity == "warning"]
+    assert len(said) == 1 and "'fsdp_dtensor'" in said[0] and "read as they are" in said[0]
+    with open_checkpoint(where) as ckpt:
+        assert list(ckpt.tensors) == [name]
+        assert ckpt.extras["iteration"] == 100
+    (where / "metadata.json").write_text('{"title": "no word of Megatron"}')
+    assert not [f for f in ckptkit.validate(where).findings if f.rule == "version"]

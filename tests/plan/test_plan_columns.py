@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ckptkit.containers import Slot, Slots
-from ckptkit.engine.copies import runs_of
+from ckptkit.engine import copies
+from ckptkit.engine import run as engine
+from ckptkit.engine.copies import Copies, runs_of
 from ckptkit.engine.journal import fingerprint
 from ckptkit.engine.output import finisher
 from ckptkit.engine.run import run
+from ckptkit.engine.worker import Worker
 from ckptkit.plan.columns import Sources, Targets, Tasks, said
 from ckptkit.plan.values import Piece, Plan, Source, Task, from_json, to_json
 from ckptkit.schema.loops import Loop
@@ -94,3 +98,51 @@ def test_both_are_carried_out_to_the_same_bytes(tmp_path: Path, container: str) 
         have, want = load_file(str(tmp_path / "columns" / "model.safetensors")), arrays(300)
         told = [{n: (a.dtype, a.shape, a.tobytes()) for n, a in side.items()} for side in (have, want)]
         assert told[0] == told[1]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("shards", [None, 1200])
+@pytest.mark.parametrize("plainly", [False, True])
+def test_what_stands_behind_tensors_is_written_with_them_and_taken_up_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plainly: bool, shards: int | None
+) -> None:
+    import torch
+
+    from ckptkit.containers import by_name
+
+    container, plan = by_name("torch"), planned(tmp_path, "torch", max_shard_size=shards)
+    finish = finisher(container)
+    apart = run(plan._replace(target=str(tmp_path / "apart")), compute_finish=container.finish)  # tensors first, and the rest later
+    monkeypatch.setattr(copies, "CHUNK", 700)  # many jobs
+    monkeypatch.setattr(engine, "MANY", 1)  # with a journal
+    whole = run(plan._replace(target=str(tmp_path / "whole")), compute_finish=finish)
+    assert content(tmp_path / "whole") == content(tmp_path / "apart")
+    assert whole.bytes_written == sum(map(len, content(tmp_path / "whole").values())) <= apart.bytes_written  # each byte once
+    pid = os.fork()
+    if pid == 0:
+        do, left = Worker.do, [5]
+
+        def few(self: Worker, job: Copies) -> None:
+            if not left[0]:
+                os._exit(9)
+            left[0] -= 1
+            do(self, job)
+
+        Worker.do = few  # type: ignore[method-assign,assignment]
+        run(plan, jobs=1, compute_finish=container.finish if plainly else finish)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    done: list[object] = []
+    monkeypatch.setattr(Worker, "do", lambda self, job, do=Worker.do: (done.append(job), do(self, job)))
+    again = run(plan, compute_finish=finish)
+    assert content(tmp_path / "out") == content(tmp_path / "whole") and again.bytes_written == whole.bytes_written
+    jobs = len(copies.gathered(runs_of(plan), copies.borders(runs_of(plan))))  # type: ignore[arg-type]
+    assert jobs > 10 and len(done) == (jobs if plainly else jobs - 5)
+    held: dict[str, torch.Tensor] = {}
+    for path in sorted((tmp_path / "out").glob("*.bin")):
+        held |= torch.load(path, weights_only=True)
+    want = arrays(300)
+    assert held.keys() == want.keys() and all(held[n].numpy().tobytes() == a.tobytes() for n, a in want.items())

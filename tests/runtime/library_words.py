@@ -78,7 +78,7 @@ BERT4TORCH: dict[str, Settings] = {
         "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "relative_attention": True, "position_biased_input": False,
         "norm_rel_ebd": "layer_norm", "segment_vocab_size": 0,
     },
-    "gpt": GPT,
+    "gpt": {**GPT, "intermediate_size": 64},  # transformers has no other width for it
     "gpt2": {**GPT, "layer_type": "LLMLayer", "final_layernorm": True},
     "gpt2_ml": {**GPT, "layer_type": "Gpt2MlLayer"},
     "llama": GROUPED,

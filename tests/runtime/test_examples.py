@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import encoders
 import numpy as np
 import oracles
 import pytest
@@ -82,13 +83,24 @@ def test_the_same_script_trains_a_decoder(framework: str) -> None:
     assert values(model)[1] and not any(n.startswith("score") for n in values(model)[1])
 
 
-KEYS = [("b4k_roformer", "roformer"), ("electra_tf", "electra"), ("hf_albert/safetensors", "albert"), ("hf_roberta/safetensors", None)]
+KEYS = [
+    ("b4k_roformer", "roformer"), ("electra_tf", "electra"), ("hf_albert/safetensors", "albert"), ("hf_roberta/safetensors", None),
+    ("hf_roberta/safetensors", "xlm_roberta"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("case", "key"), KEYS)
 def test_any_encoder_is_trained_by_its_key(case: str, key: str | None) -> None:
     losses, _, _ = finetune_torch.main(Arguments(str(oracles.golden(case)), model=key, epochs=6, rate=3e-3, length=24, dropout=False))
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("family", ["deberta_v2", "modernbert"])
+def test_an_encoder_that_classifies_over_other_modules_than_berts_is_trained(family: str, tmp_path: Path) -> None:
+    """A pooler of another kind, a stem: what the family's own class has below its classifier."""
+    path = encoders.make(family, tmp_path)
+    losses, _, model = finetune_torch.main(Arguments(str(path), model=family, epochs=6, rate=3e-3, length=24, dropout=False))
+    assert losses[-1] < losses[0] and any(n.startswith(("pooler.", "stem.")) for n in model.state_dict())
 
 
 @pytest.mark.parametrize("framework", RUN)

@@ -113,6 +113,16 @@ LAYER = {
     "qwen3": {"decoderLayer.0.multiHeadAttention.q_norm.weight", "decoderLayer.0.feedForward.intermediateDense2.weight", "lm_head.weight"},
     "internlm2": {"decoderLayer.1.multiHeadAttention.q.weight", "decoderLayer.1.feedForward.intermediateDense.weight"},
     "minicpm": {"decoderLayer.0.attnLayerNorm.weight", "lm_head.weight"},
+    "bart": {
+        "encoder.embeddings.word_embeddings.weight", "decoder.embeddings.word_embeddings.weight", "decoder.embeddings.layerNorm.bias",
+        "encoder.encoderLayer.0.multiHeadAttention.q.bias", "decoder.decoderLayer.1.crossAttention.o.weight", "decoder.lm_head.weight",
+        "decoder.decoderLayer.0.crossLayerNorm.weight", "encoder.encoderLayer.1.feedForward.intermediateDense.bias",
+    },
+    "t5.1.0": {
+        "encoder.encoderLayer.0.multiHeadAttention.relative_positions_encoding.weight", "encoder.final_layer_norm.weight",
+        "decoder.decoderLayer.1.feedForward.intermediateDense.weight", "decoder.decoderLayer.1.crossAttention.k.weight",
+    },
+    "t5.1.1": {"encoder.encoderLayer.1.feedForward.intermediateDense1.weight", "decoder.lm_head.weight"},
 }  # fmt: skip
 
 
@@ -120,11 +130,14 @@ LAYER = {
 def test_bert4torchs_names_in_memory_go_to_transformers_and_back(key: str, tmp_path: Path) -> None:
     import torch
 
-    ckptkit.convert(ROOT / key, tmp_path / "memory", to="bert4torch_memory")
+    source = ROOT / key.replace(".", "_")
+    ckptkit.convert(source, tmp_path / "memory", to="bert4torch_memory")
     ckptkit.convert(tmp_path / "memory", tmp_path / "hf", to="hf")
     ckptkit.convert(tmp_path / "hf", tmp_path / "back", to="bert4torch_memory")
     one, two = (torch.load(tmp_path / p / "pytorch_model.bin", weights_only=True) for p in ("memory", "back"))
-    assert one.keys() >= LAYER[key] and all(n.startswith(("embeddings.", "encoderLayer.", "decoderLayer.")) for n in one if ".0." in n)
+    stacks = ("embeddings.", "encoderLayer.", "decoderLayer.", "encoder.encoderLayer.", "decoder.decoderLayer.")
+    assert one.keys() >= LAYER[key] and all(n.startswith(stacks) for n in one if ".0." in n)
     assert one.keys() == two.keys() and all(torch.equal(a, two[n]) for n, a in one.items())
     assert [f for f in ckptkit.validate(tmp_path / "memory").findings if f.severity in ("error", "warning")] == []
-    assert ckptkit.verify(ROOT / key, tmp_path / "memory").exit_code == 0
+    tie = key == "t5.1.0"  # its configuration ties a head that is another, what is written says that it is not
+    assert ckptkit.verify(source, tmp_path / "memory").exit_code == (3 if tie else 0)

@@ -60,7 +60,7 @@ def test_the_flow_of_a_hybrid_shows_what_each_layer_takes(case: str, tmp_path: P
         assert shapes[block] == trace[f"decoder.{i}"].shape
         mixes = model.spec.has(f"{block}.state")
         indexed = f"{block}.attention.indexer" in takes
-        sees = indexed or any(a.startswith("visible") for a in takes)
+        sees = indexed or any(a.startswith("mask") for a in takes)
         assert ("attention_mask" in takes, sees) == (mixes, not mixes), (block, takes)
 
 
@@ -83,7 +83,7 @@ def test_the_flow_reaches_every_block_and_head_in_each_form() -> None:
     assert ("encoder.layers.1", "encoder.layers.2", ("batch", "length", 32)) in found.edges
     assert ("pooler", "nsp", ("batch", 32)) in found.edges and ("token_type_ids", "embeddings", ("batch", "length")) in found.edges
     text, mermaid, dot = (show("flow", found, f) for f in ("text", "mermaid", "dot"))
-    assert "encoder.layers.2 <- encoder.layers.1 batch x length x 32; visible batch x 1 x 1 x length" in text
+    assert "encoder.layers.2 <- encoder.layers.1 batch x length x 32; mask batch x 1 x 1 x length" in text
     assert mermaid.startswith("flowchart TD\n") and mermaid.count("-->") == len(found.edges) and dot.count("->") == len(found.edges)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import running
 
+from ckptkit.report.flow_picture import flow_svg
 from ckptkit.runtime.summary import summarize
 
 ENCODERS = {c.partition(" ")[0]: c for c in reversed(encoders.CASES)}
@@ -41,3 +42,15 @@ def test_an_encoder(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", DECODERS)
 def test_a_decoder(case: str, tmp_path: Path) -> None:
     held(decoders.make(case, tmp_path), decoders.inputs())
+
+
+def test_a_picture_says_which_layers_of_a_run_are_of_which_kind(tmp_path: Path) -> None:
+    picture = flow_svg(summarize(decoders.make("jamba", tmp_path)))
+    lines = [part.partition("<")[0] for part in picture.split('class="kind"')[1:]]
+    kinds = {line.partition(">")[2] for line in lines}
+    assert any("state" in k and "attention_mask" in k for k in kinds) and any("state" not in k and "mask, moe" in k for k in kinds), kinds
+
+
+def test_masks_and_tables_of_a_picture_are_called_by_what_they_are_for(tmp_path: Path) -> None:
+    places = {row.path for row in summarize(encoders.make("umt5", tmp_path)).rows}
+    assert {"mask", "decoder mask", "cross mask", "embeddings (decoder)"} <= places

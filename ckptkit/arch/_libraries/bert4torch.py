@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ckptkit.arch._libraries.transformers import HF_ACTIVATIONS
 from ckptkit.arch.bert import DEFAULTS, SIZES
-from ckptkit.schema import ConfigForm, Key
+from ckptkit.schema import TORCH, ConfigForm, Dialect, Files, Key, Library, Style
 
 KEYS: dict[str, str | Key] = {
     **{k: v for k, v in SIZES.items() if v not in ("positions", "segments")},
@@ -24,16 +24,29 @@ KEYS: dict[str, str | Key] = {
 }
 
 
+# norms as its ERNIE has them
+GAMMA_BETA: Style = {**TORCH, "norm": {"weight": ("canonical", ".gamma"), "bias": ("canonical", ".beta")}}
+
+
 def form(
     model: str, *, keys: Mapping[str, str | Key] = {}, implied: Mapping[str, object] = {}, defaults: Mapping[str, object] = {},
-    without: tuple[str, ...] = (),
+    without: tuple[str, ...] = (), also: Mapping[str, object] = {},
 ) -> ConfigForm:  # fmt: skip
-    """The configuration of a model that bert4torch calls so."""
+    """The configuration of a model that bert4torch calls so. `also`: what 0.6.2 needs to build it, which its class implied before."""
     own = {k: v for k, v in {**KEYS, **keys}.items() if (v if isinstance(v, str) else v.canonical) not in without}
     return ConfigForm(
         filename="bert4torch_config.json",
         keys=own,
         marks={"model": model},
         implied=implied,
+        also=also,
         defaults={**DEFAULTS, "norm_eps": 1e-12, **defaults},
     )
+
+
+def of_hf(hf: Dialect, config: ConfigForm) -> Dialect:
+    """The files that bert4torch loads where its names are transformers', or nearly so: written for it, and read as transformers'."""
+    return hf._replace(
+        name="bert4torch", title="bert4torch (PyTorch)", container="torch", filename="pytorch_model.bin", twin=hf.name, prefixed=True,
+        classes=(), library=Library(), files=Files(), config=config,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Gemma 3n's and 4's keys in a GGUF file: heads, groups and widths that differ by layer, and what its full layers turn.
+"""Gemma 3n's and 4's keys in a GGUF file: heads, groups and widths that differ by layer, and what Gemma 4's full layers turn.
 
 Sources: conversion/gemma.py, src/models/gemma3n.cpp and gemma4.cpp of llama.cpp. Its keys say the width of the heads of both kinds of
 layers, and list by layer the heads of keys and the widths of the feed-forwards where these differ; that keys are values too only the
@@ -7,6 +7,7 @@ missing tensors say. Positions that Gemma 4's full layers do not turn are in the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from ckptkit._typing import Any
@@ -47,6 +48,55 @@ GEMMA4_FREE: Mapping[str, object] = {
     ),
     "local_rope_type": (None, "default"), "local_rope_part": (None, 1, 1.0), "use_bidirectional_attention": (None, False, "vision"),
 }  # fmt: skip
+
+# what llama.cpp's Gemma 3n takes whatever a file says
+FIXED: Mapping[str, object] = {"inputs": 4, "altup_active_idx": 0, "detour_rank": 64, "layer_width": 256}
+WITH_KEYS, SPARSE, SPARED, SPREADS = 20, 10, 0.95, 1.6448536  # layers, layers, what share of them, in standard deviations
+GEMMA3N_KEYS: Mapping[str, str | Key] = {
+    "rope.freq_base_swa": may("local_rope_theta"), **SHARED, "final_logit_softcapping": may("logit_cap"),
+    "altup.num_inputs": may("inputs"), "altup.active_idx": may("altup_active_idx"),
+    "derived.activation_sparsity_pattern": may("activation_sparsity_pattern"),
+}  # fmt: skip
+GEMMA3N_NAMES: Mapping[str, str] = {
+    **OWN_INPUTS,
+    D + "streams.router": B + "altup_router",
+    D + "streams.router_norm": B + "altup_router_norm",
+    D + "streams.predict": B + "altup_predict_coef",
+    D + "streams.correct": B + "altup_correct_coef",
+    D + "streams.scale": B + "altup_correct_scale.weight",
+    D + "detour.down": B + "laurel_l",
+    D + "detour.up": B + "laurel_r",
+    D + "detour.norm": B + "laurel_post_norm",
+}
+
+
+def spreads(values: Values) -> list[float] | None:
+    """From how many standard deviations on values are kept in each layer of Gemma 3n, all in those without a pattern."""
+    said = values.get("activation_sparsity_pattern")
+    return [SPREADS if share == SPARED else -math.inf for share in said] if isinstance(said, (list, tuple)) else None
+
+
+def gemma3n_conflicts(values: Values) -> Iterator[tuple[str, str]]:
+    """What llama.cpp's Gemma 3n takes for granted."""
+    for word, takes in FIXED.items():
+        if values.get(word, takes) != takes:
+            yield word, f"its code of this architecture takes {takes}"
+    layers, shared, said = (values.get(k) for k in ("layers", "kv_shared_layers", "activation_sparsity_pattern"))
+    if isinstance(layers, int) and isinstance(shared, int) and layers - shared != WITH_KEYS:
+        yield "kv_shared_layers", f"its code of this architecture has keys of their own in the first {WITH_KEYS} layers"
+    if isinstance(said, (list, tuple)) and [*said] != [SPARED if i < SPARSE else 0 for i in range(len(said))]:
+        yield "activation_sparsity_pattern", f"its code of this architecture leaves out {SPARED} in the first {SPARSE} layers"
+    if values.get("layer_vocab") not in (None, values.get("vocab")):
+        yield "layer_vocab", "its embeddings for each layer have as many rows as the words, and rows are not made up here"
+
+
+def gemma3n_remarks(values: Values) -> Iterator[tuple[str, str]]:
+    """What llama.cpp's Gemma 3n computes a little otherwise."""
+    said = values.get("activation_sparsity_pattern")
+    if isinstance(said, (list, tuple)) and any(said):
+        yield "activation_sparsity_pattern", (
+            "llama.cpp divides the squares of what deviates by the width less one, transformers by the width: outputs differ slightly"
+        )
 
 
 def sliding(values: Values) -> list[bool]:
@@ -93,6 +143,8 @@ def derived(name: str, of: Mapping[str, object], factors: Sequence[float], value
     """What the keys below its name (`of`), the table of factors and the layers that have values (`valued`) say together."""
     layers, width, narrow = (of.get(k) for k in ("block_count", "attention.key_length", "attention.key_length_swa"))
     pattern, groups, wides = (of.get(k) for k in ("attention.sliding_window_pattern", "attention.head_count_kv", "feed_forward_length"))
+    if name == "gemma3n" and isinstance(said := of.get("activation_sparsity_scale"), list):
+        return {"activation_sparsity_pattern": [SPARED if s == SPREADS else 0.0 if s == -math.inf else None for s in said]}
     if name != "gemma4" or not isinstance(layers, int) or not isinstance(pattern, list) or not 0 < len(pattern) == layers < 4096:
         return {}
     full = [i for i, s in enumerate(pattern) if not s]

@@ -23,7 +23,7 @@ FLOATS = (
     "freq_base", "freq_base_swa", "layer_norm_rms_epsilon", "layer_norm_epsilon", "scale", "factor", "attn_factor", "yarn_attn_factor",
     "yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier", "logit_scale", "embedding_scale", "residual_scale", "temperature_scale",
     "attn_logit_softcapping", "final_logit_softcapping", "expert_weights_scale", "clamp_kqv", "max_alibi_bias", "alpha_n", "alpha_p",
-    "beta", "eps", "group_norm_epsilon",
+    "beta", "eps", "group_norm_epsilon", "activation_sparsity_scale",
 )  # fmt: skip
 FLAGS = ("causal", "use_parallel_residual", "expert_weights_norm", "dt_b_c_rms", "sliding_window_pattern", "finetuned", "recurrent_layers")
 # what llama.cpp calls an architecture -> (what it is here, transformers' class)
@@ -40,6 +40,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "gemma": ("gemma", "GemmaForCausalLM"),
     "gemma2": ("gemma2", "Gemma2ForCausalLM"),
     "gemma3": ("gemma3", "Gemma3ForCausalLM"),
+    "gemma3n": ("gemma3n", "Gemma3nForCausalLM"),
     "gemma4": ("gemma4", "Gemma4ForCausalLM"),
     "phi3": ("phi3", "Phi3ForCausalLM"),
     "qwen2moe": ("qwen2_moe", "Qwen2MoeForCausalLM"),
@@ -130,8 +131,8 @@ def read_keys(extras: Mapping[str, object]) -> dict[str, object] | None:
 
 
 def _of_gemma(name: str, of: Mapping[str, object], kept: Mapping[str, object]) -> dict[str, object]:
-    """What Gemma 4's keys say together."""
-    if name != "gemma4":
+    """What Gemma 3n's and 4's keys say together."""
+    if name not in ("gemma3n", "gemma4"):
         return {}
     from ckptkit.arch._libraries.gguf_gemma import derived
     from ckptkit.arch._libraries.gguf_rope import FREQS, table

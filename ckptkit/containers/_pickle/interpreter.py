@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from operator import lt
 from struct import Struct, error, unpack
 
@@ -114,12 +114,13 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
 
     What all of them must have is looked at column by column, and they are made so.
     """
-    from ...support.columns import compiled
+    from ...support.columns import compiled, tuples
 
     native = compiled()
     columns = _by_pattern() if native is None else partial(_by_loop, native.tensors, {})
     rebuild, hooks = find("torch._utils", "_rebuild_tensor_v2", {}), find("collections", "OrderedDict", {})
-    storage, tensor = partial(tuple.__new__, Storage), partial(tuple.__new__, Tensor)
+
+    seen, top = 0, -1  # how many of the memo were looked at, and the largest of their numbers
 
     def items(data: bytes, i: int) -> tuple[list[object], int] | None:
         if len(memo) > LIMITS.pickle_memo:  # which is looked at between opcodes, of which these would be too few
@@ -127,20 +128,24 @@ def _items_of_tensors(memo: dict[int, Any], storages: list[object]) -> Callable[
         found = columns(data, i)
         if found is None:
             return None
-        names, keys, get, kind, type_, place, od, numels, offsets, sizes, strides, puts, end = found
+        nonlocal seen, top
+        names, keys, get, kind, type_, place, od, numels, offsets, sizes, strides, of_names, of_keys, of_tensors, lowest, last, end = found
+        top, seen = max(top, max(islice(reversed(memo), len(memo) - seen), default=-1)), len(memo)
         if (
             any(memo[g] is not rebuild for g in set(get))
             or any(memo[k] != "storage" for k in set(kind))
             or any(memo[o] is not hooks for o in set(od))
-            or not memo.keys().isdisjoint(puts)
+            or lowest <= top
         ):
             return None
         named = {b: memo[b] for b in {*type_, *place}}.__getitem__
-        where = list(map(storage, zip(repeat("storage"), map(named, type_), keys, map(named, place), numels, repeat(None))))
-        made = list(map(tensor, zip(where, offsets, sizes, strides, repeat(None), repeat(None))))
+        types, places = ((named(of[0]),) if len(set(of)) == 1 else list(map(named, of)) for of in (type_, place))
+        where = tuples(Storage, [("storage",), types, keys, places, numels, (None,)], len(names))
+        made = tuples(Tensor, [where, offsets, sizes, strides, (None,), (None,)], len(names))
         storages.extend(where)
-        for first, column in ((0, names), (1, keys), (7, made)):
-            memo.update(zip(puts[first::8], column, strict=True))
+        for numbers, column in ((of_names, names), (of_keys, keys), (of_tensors, made)):
+            memo.update(zip(numbers, column, strict=True))
+        seen, top = len(memo), last
         out: list[object] = [None] * (2 * len(names))
         out[::2], out[1::2] = names, made
         return out, end
@@ -184,8 +189,9 @@ def _by_pattern() -> Callable[[bytes, int], tuple[Any, ...] | None]:
         names, keys = (b"\n".join(column).decode().split("\n") for column in (name, key))
         number = {b: int.from_bytes(b[1:], "little") for b in {*numel, *offset}}.__getitem__
         return (
-            names, keys, *map(b"".join, (get, kind, type_, place, od)), map(number, numel), map(number, offset),
-            map(dims.__getitem__, size), map(dims.__getitem__, stride), puts, end,
+            names, keys, *map(b"".join, (get, kind, type_, place, od)), list(map(number, numel)), list(map(number, offset)),
+            list(map(dims.__getitem__, size)), list(map(dims.__getitem__, stride)), list(puts[::8]), list(puts[1::8]), list(puts[7::8]),
+            puts[0], puts[-1], end,
         )  # fmt: skip
 
     return columns
@@ -245,11 +251,11 @@ def _would_call(named: dict[str, bool]) -> str:
 def findings(opaque: Iterable[str], where: str, calls: Container[str] = (), refused: Iterable[str] = ()) -> list[Finding]:
     """One finding for each global that is not on the allow-list: an error where it would act on the machine of whoever loads the file
     otherwise, else a warning. `refused` are names of data that torch.load refuses."""
-    from ...support.python_names import acts
-
     hint = "torch.load(weights_only=True) refuses such a file; load it with weights_only=False only if you trust who wrote it"
     out = []
     for n in opaque:
+        from ...support.python_names import acts
+
         verb = "calls" if n in calls else "names"
         if acts(n, called=n in calls):
             said = f"the pickle {verb} {printable(n, 200)}, which runs on the machine of whoever loads it; ckptkit never calls it"

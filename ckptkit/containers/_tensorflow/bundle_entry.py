@@ -5,18 +5,23 @@ Source: tensorflow/core/protobuf/tensor_bundle.proto, core/framework/{types,vers
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ... import store
-from ..._typing import NamedTuple
+from ..._typing import TYPE_CHECKING, NamedTuple
 from ...errors import CheckpointError, UnsupportedError
 from ...limits import LIMITS
-from ...support.columns import compiled
+from ...support.columns import compiled, pluck
+from ...support.lazy import later
 from ...support.protobuf import BYTES, VARINT, Readable, bad, encode, encode_varint, fields, signed, varint
 from ...support.protobuf import shape as parse_shape
 from ...tensors import DTYPES, TensorSpec
-from .partitions import add as add_slice
 from .table import scan_with
+
+if TYPE_CHECKING:
+    from . import partitions
+else:
+    later(globals(), partitions=".partitions")
 
 VERSION = 1
 _new = tuple.__new__  # a named tuple without its argument handling
@@ -112,7 +117,7 @@ def entry(v: Readable, start: int, end: int, path: str, heads: dict[bytes, Kind]
             p += n
         elif tag == 0x3A and p + n <= end:
             slices = slices or []
-            add_slice(slices, v, p, p + n, path)
+            partitions.add(slices, v, p, p + n, path)
             p += n
         else:
             p = _unknown(v, at, end, path)
@@ -162,16 +167,21 @@ def load(path: str) -> tuple[int, dict[bytes, Raw]]:
     heads: dict[bytes, Kind] = {}
     native = compiled()
     for _, held, found, said in scan_with(data, len(data), path, heads):
-        for i, (key, start, end) in enumerate(found):
-            if not shards:
-                if key:
-                    break
-                shards = header(held, start, end, path)
-                continue
-            known = said[i] if said else None
-            if said and known is None and native is not None:  # of a form that was met since, in the same block
-                known = native.entry(held, start, end, heads)
-            out[key] = _new(Raw, known) if known is not None else _entry_of(key, held, start, end, path, heads)
+        i = 0
+        if not shards and found:
+            key, start, end = found[0]
+            if key:
+                break
+            shards, i = header(held, start, end, path), 1
+        whole = bool(said) and None not in said[i:]
+        while i < len(found):
+            known = said[i:] if whole else native.says(held, found, i, heads) if said and native is not None else []  # of a form met since
+            out.update(zip(pluck(found[i : i + len(known)], 0), map(partial(_new, Raw), known), strict=True))
+            i += len(known)
+            if i < len(found):
+                key, start, end = found[i]
+                out[key] = _entry_of(key, held, start, end, path, heads)
+                i += 1
     if not shards:
         bad("has no header: the first key is not the empty one", path)
     return shards, out

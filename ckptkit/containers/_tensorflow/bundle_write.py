@@ -61,7 +61,7 @@ def kind(spec: TensorSpec, name: str) -> int:
 def items(entries: Sequence[Sequence[Any]], crcs: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
     """The keys, sorted, and the BundleEntryProtos of the entries of `layout`, given the checksum of every slot's bytes."""
     names, numbers, shapes, shards, offsets, sizes, known, keys = entries
-    sums = list(map(crcs.get, names))
+    sums: list[Any] = list(map(crcs.get, names))
     if known.count(None) < len(known):
         sums = [found if c is None else c for found, c in zip(sums, known, strict=True)]
     if None in sums:

@@ -16,7 +16,7 @@ from ..._typing import Any, NamedTuple, SupportsIndex, overload
 from ...errors import CheckpointError, CorruptError
 from ...limits import LIMITS
 from ...support import crc32c
-from ...support.columns import compiled
+from ...support.columns import compiled, pluck, tuples
 from ...support.protobuf import Readable, bad, encode_varint, varint
 from . import MAGIC
 
@@ -220,7 +220,7 @@ def scan_with(
         held, start, end = contents(data, block.offset, block.size, path, check=check or total == 0)
         known = told(held, start, end, above, heads) if heads is not None else None
         if known is not None:
-            found, said = [_new(Entry, (key, *place)) for key, place in zip(known[0], known[1], strict=True)], known[2]
+            found, said = tuples(Entry, [known[0], pluck(known[1], 0), pluck(known[1], 1)], len(known[0])), known[2]
         else:
             found, said = entries(held, start, end, path, above), []
         if found and found[-1].key > block.last:

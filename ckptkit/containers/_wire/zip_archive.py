@@ -265,7 +265,8 @@ def _hold_unique(names: list[str], path: str) -> None:
     if len(set(names)) != len(names):
         twice = Counter(names).most_common(1)[0][0]
         raise CorruptError(f"has two entries called {printable(twice)}", path=path)
-    if len({n.lower() for n in names}) != len(names):
+    text = "\n".join(names)
+    if text.lower() != text and len({n.lower() for n in names}) != len(names):
         folded: dict[str, str] = {}
         a, b = next((folded[n.lower()], n) for n in names if folded.setdefault(n.lower(), n) != n)
         raise CorruptError(f"has entries whose names differ only in case: {printable(a, 200)} and {printable(b, 200)}", path=path)
@@ -309,11 +310,11 @@ def _as_torch_writes(
 def _by_loops(raw: bytes, count: int, blob: store.Blob | Within, end: int, path: str) -> dict[str, Entry] | None:
     """The entries of an archive with very many by compiled loops, if all have the form that `torch.save` gives them. None for any other,
     and where the loops are not there."""
-    from ...support.columns import compiled
+    from ...support.columns import compiled, pluck, tuples
 
     native = compiled()
     listed = native.central(raw, count) if native is not None else None
-    if native is None or not listed or sum([row[6] for row in listed]) > end:
+    if native is None or not listed or sum(pluck(listed, 6)) > end:
         return None
     starts: list[int] = []
     done, at = 0, 0
@@ -325,13 +326,12 @@ def _by_loops(raw: bytes, count: int, blob: store.Blob | Within, end: int, path:
         if held is None or not held[0]:
             return None
         done, at = done + held[0], held[1]
-    names, _, methods, crcs, sizes, headers, packed = zip(*listed, strict=True)
+    names, methods, crcs, sizes, headers, packed = (pluck(listed, k) for k in (0, 2, 3, 4, 5, 6))
     if at != end or _pread(blob, 16, end - 16) != DESCRIPTOR.pack(b"PK\7\x08", crcs[-1], packed[-1], sizes[-1]):
         return None
-    named = _names(list(names), path)
+    named = _names(names, path)
     _hold_unique(named, path)
-    entries = map(partial(tuple.__new__, Entry), zip(named, headers, starts, sizes, crcs, packed, methods, strict=True))
-    return dict(zip(named, entries, strict=True))
+    return dict(zip(named, tuples(Entry, [named, headers, starts, sizes, crcs, packed, methods], count), strict=True))
 
 
 def _heads(blob: store.Blob | Within, listed: list[Listed], end: int) -> Iterator[tuple[bytes, bytes]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from struct import pack
 
 from ..._typing import Any, NamedTuple
@@ -70,7 +71,10 @@ class Records(Sequence[Record]):
 
 def by_columns(records: Sequence[Record]) -> Records:
     """The same records by columns."""
-    return records if isinstance(records, Records) else Records(*map(list, zip(*records, strict=True) if records else [(), (), (), ()]))
+    if isinstance(records, Records):
+        return records
+    columns: list[list[Any]] = [list(map(itemgetter(i), records)) for i in range(4)]
+    return Records(*columns)
 
 
 def place(entries: Iterable[tuple[str, int]]) -> list[Record]:
@@ -84,8 +88,8 @@ def place_all(names: list[str], sizes: list[int]) -> Records:
     native = compiled() if len(names) >= _MANY else None
     found = native.place(names, sizes, ALIGN) if native is not None else None
     if found is not None:
-        return Records(names, *found, sizes)
-    headers, starts, at = [], [], 0
+        return Records(names, found[0], found[1], sizes)
+    headers, starts, at = [], [], 0  # type: list[int], list[int], int
     for name, size in zip(names, sizes, strict=True):
         big = size >= FULL or at >= FULL
         fixed = at + 34 + len(name if name.isascii() else name.encode()) + (len(_extra64(size, at)) if big else 0)

@@ -108,7 +108,9 @@ def open(path: str) -> Checkpoint:
     if run is not None:
         made.findings += run.findings
         made.mesh = run.mesh
-    made.findings += _optimizer_apart(folder)
+    if _MODEL.fullmatch(os.path.basename(store.absolute(folder))):
+        made.home = os.path.dirname(store.absolute(folder))
+    made.findings += [*_optimizer_apart(folder), *(torch_dist.other_form(folder) if run is None else ())]
     made.unread = {rename[n]: u for n, u in reader.unread.items()}
     made.parts = {rename[n]: part for n, part in named.parts.items()}
     made.ranks = {p: rank_of(p) for p in reader.used}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from ... import store
 from ..._typing import NamedTuple
+from ...errors import printable
 from ...findings import Finding
 from ...support.strict_json import loads
 from ...tensors import Box, TensorSpec
@@ -21,6 +22,7 @@ from ..megatron import names
 from ..megatron.legacy import KNOWN
 from ..torch.rank_file import open_rank
 
+BACKEND = "torch_dist"
 _EXPERTS = ".mlp.experts.experts."
 
 
@@ -40,7 +42,7 @@ def read_run(folder: str) -> Run | None:
         if not store.is_file(said):
             return None
         value = loads(store.read_bytes(said), what="metadata.json", path=said)
-        if not isinstance(value, dict) or "sharded_backend" not in value:
+        if not isinstance(value, dict) or value.get("sharded_backend") != BACKEND:
             return None
         text = "common.pt, which its metadata.json says is kept, is missing: the run's settings and counters were in it"
         lost = [Finding("error", "pieces", "common.pt", text, AGAIN)] if "common_backend" in value else []
@@ -58,6 +60,21 @@ def read_run(folder: str) -> Run | None:
         noticed.append(Finding("error", "pieces", "common.pt", text, "copy it again from the folder of the step"))
     sizes = [n if type(n) is int else 1 for n in (args.get(f"{k}_model_parallel_size") for k in ("tensor", "pipeline", "expert"))]
     return Run(extras, [common], noticed, names.mesh_of(sizes[0], sizes[1], sizes[2]))
+
+
+def other_form(folder: str) -> list[Finding]:
+    """A warning for what Megatron wrote otherwise: Megatron-FSDP's fsdp_dtensor, whose gate and up of a layer are apart, and whose names
+    begin as its wrappers nest."""
+    said = os.path.join(folder, "metadata.json")
+    if not store.is_file(said):
+        return []
+    value = loads(store.read_bytes(said), what="metadata.json", path=said)
+    form = value.get("sharded_backend") if isinstance(value, dict) else None
+    if not isinstance(form, str) or form == BACKEND:
+        return []
+    called = printable(form, 60)
+    text = f"metadata.json calls it {called!r}, a form of Megatron's whose names are not known here: tensors are read as they are"
+    return [Finding("warning", "version", "metadata.json", text, "save it as torch_dist with the Megatron that wrote it")]
 
 
 def unstack(name: str, spec: TensorSpec, boxes: tuple[Box, ...]) -> list[tuple[str, TensorSpec, tuple[Box, ...]]]:

@@ -389,7 +389,7 @@ def layout(
         max_shard_size=max_shard_size,
     )
     built, at = lay_out(heads, {}, {}, None), len(body.files)
-    slots = body.slots | {TASK + n: Slot(at, built.offsets[n], s.nbytes) for n, s in heads}
+    slots = dict(body.slots) | {TASK + n: Slot(at, built.offsets[n], s.nbytes) for n, s in heads}
     return FileLayout(NAME, (*body.files, (TASK_FILE, built.size)), slots, (*body.parts, Part(at, 0, built.head)))
 
 

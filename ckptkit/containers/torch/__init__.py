@@ -19,6 +19,7 @@ from ...errors import CheckpointError, CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
 from ...support.collector import paused
+from ...support.columns import sorts
 from ...support.lazy import later
 from ...tensors import Check, TensorSpec, sums_of
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Part
@@ -27,7 +28,6 @@ from .._shard_names import BESIDE, is_index
 if TYPE_CHECKING:
     from ...support.rows import Rows
     from .._pickle import interpreter
-    from .._pickle.globals import Storage
     from .._wire import zip_archive
     from .._wire.zip_archive import Entry
     from . import legacy, purpose, state_dict
@@ -254,19 +254,24 @@ class Archive(NamedTuple):
         held = list(self.entries.values()) if self.summed else []
         if any(map(itemgetter(6), held)):
             held = [e for e in held if not e.method]
-        return sums_of(self.path, "crc32", *([e[i] for e in held] for i in (0, 2, 3, 4)))
+        return sums_of(self.path, "crc32", [e[0] for e in held], [e[2] for e in held], [e[3] for e in held], [e[4] for e in held])
 
 
 def _archive(blob: store.Blob, size: int, path: str) -> Archive:
     """A zip's directory. Raises CorruptError, UnsupportedError (compressed)."""
     deflated = store.is_url(path) or b"/constants.pkl" in _tail(blob, size)  # a program's code is compressed
     entries = zip_archive.read_directory(blob, size, path, deflated=deflated)
-    pickles = [n for n in entries if n.endswith("data.pkl") and (n == "data.pkl" or n[-9] == "/")]
+    text = "\n".join(["", *entries, ""])
+    pickles, at = [], text.find("data.pkl\n")
+    while at >= 0:  # in the text of all names
+        if text[at - 1] in "\n/":
+            pickles.append(text[text.rindex("\n", 0, at) + 1 : at + len("data.pkl")])
+        at = text.find("data.pkl\n", at + 1)
     if len(pickles) != 1:
         raise CorruptError(f"a PyTorch zip has one data.pkl; this has {printable(', '.join(pickles[:4]), 200) or 'none'}", path=path)
     root = pickles[0][: -len("data.pkl")]
-    program = root + "constants.pkl" in entries or f"\n{root}code/" in "\n".join(["", *entries])
-    packed = next((n for n, e in entries.items() if e.method), None) if any(map(itemgetter(6), entries.values())) else None
+    program = root + "constants.pkl" in entries or f"\n{root}code/" in text
+    packed = next((e.name for e in sorts(entries, 6)[1] if e.method), None)
     if packed is not None and not program:
         raise UnsupportedError(f"entry {printable(packed)} is compressed; PyTorch stores its records", path=path)
     return Archive(path, entries, root, any(e.crc for e in entries.values()), program)
@@ -310,22 +315,8 @@ def _read_archive(blob: store.Blob, archive: Archive, known: Container[str]) -> 
         found.append(
             Finding("warning", "trailing", data.name, f"{data.size - got.end:,} bytes follow the end of the pickle; nothing reads them")
         )
-    records = root + "data/"
-
-    def locate(s: Storage, declared: int) -> tuple[int, int, str]:
-        key = s.key if type(s.key) is str else state_dict.storage_key(s.key)
-        e = entries.get(records + key)
-        if e is None or s.view is not None:
-            raise CorruptError(
-                f"the storage {state_dict.shown(s.key)} of a tensor has no record {printable(records + key, 200)} in the file", path=path
-            )
-        if declared > e.size:
-            raise CorruptError(
-                f"storage {state_dict.shown(key)} is said to have {state_dict.shown(declared)} bytes; its record has {e.size:,}", path=path
-            )
-        return e.start, declared, key
-
-    found += state_dict.lengths(got.storages, entries, records, _AGAIN)
+    locate = state_dict.Records(entries, root + "data/", path)
+    found += state_dict.lengths(got.storages, locate, _AGAIN)
     return Held(got.value, locate, len(got.storages), archive.checks, found, opaque, raw, root.rstrip("/"))
 
 
@@ -424,3 +415,17 @@ def finish_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | 
     from .write import make_rows
 
     return make_rows(layout, crcs)
+
+
+def behind(layout: FileLayout) -> Callable[[int, int, Sequence[int]], list[bytes]]:
+    """What follows neighbouring tensors of a file (see `write.make_behind`), for whoever has their checksums while writing them."""
+    from .write import make_behind
+
+    return make_behind(layout)
+
+
+def finish_rest(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """`finish` without that."""
+    from .write import make_rest
+
+    return make_rest(layout, crcs)

@@ -190,7 +190,8 @@ class _Writer:
     def items(self, tensors: Tensors) -> None:
         """The items of an OrderedDict of tensors, in batches."""
         for at in range(0, len(tensors.names), _BATCH):
-            names, keys, forms = (column[at : at + _BATCH] for column in tensors)
+            some = slice(at, at + _BATCH)
+            names, keys, forms = tensors.names[some], tensors.keys[some], tensors.forms[some]
             if len(names) > 1:
                 self.out.append(b"(")
             i = 0

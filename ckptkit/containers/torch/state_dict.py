@@ -14,7 +14,7 @@ from ...tensors import DTYPES, StoredTensor, Unread
 from .._pickle.globals import Storage, StorageType, Tensor, TorchName
 from .outline import CONTAINERS, COUNTERS, children, is_module, outline, passing
 from .purpose import settings_of, special
-from .views import SIZES, Locate, Maker, lengths, shown, storage_key
+from .views import SIZES, Locate, Maker, Records, lengths, shown, storage_key
 
 if TYPE_CHECKING:
     from . import wrapped
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     later(globals(), wrapped=".wrapped")
 
-__all__ = ["SIZES", "Locate", "Tree", "lengths", "read_tree", "shown", "storage_key"]
+__all__ = ["SIZES", "Locate", "Records", "Tree", "lengths", "read_tree", "shown", "storage_key"]
 
 _MANY = 64  # tensors of a dict from which they are looked at by columns
 
@@ -104,6 +104,9 @@ class _Counts:
             LIMITS.refuse("pickle_depth", "the pickle is nested deeper", self.path)
         self.below[id(value)] = 0  # a container within itself adds nothing
         n = 0
+        if type(value) is dict and set(map(type, value.values())) == {Tensor}:
+            self.below[id(value)] = len(value)
+            return len(value)
         for _, child in children(value):
             t = type(child)
             if t is Tensor:
@@ -209,7 +212,7 @@ class _Walk:
         if set(map(type, held)) != {str} or set(map(type, held.values())) != {Tensor} or len(self.out) + len(held) > self.most:
             return False
         names: list[Any] = [f"{prefix}.{key}" for key in held] if prefix else [*held]
-        if not self.out.keys().isdisjoint(names) or not self.unread.keys().isdisjoint(names):
+        if any(there and not there.keys().isdisjoint(names) for there in (self.out, self.unread)):
             return False
         made = self.maker.run(names, list(held.values()))  # type: ignore[arg-type]
         if made is not None:

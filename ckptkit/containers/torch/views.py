@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import repeat
-from operator import mul
+from operator import gt, mul
 
 from ..._typing import TYPE_CHECKING, Any
 from ...errors import CorruptError, UnsupportedError, printable
 from ...findings import Finding
 from ...limits import LIMITS
+from ...support.columns import pluck, sorts, tuples
 from ...support.lazy import later
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec
 from .._pickle.globals import Storage, StorageType, Tensor, TorchName
@@ -48,6 +47,43 @@ def shown(value: object) -> str:
 def storage_key(key: object) -> str:
     """A storage's key as text; "" for what no storage has."""
     return key if type(key) is str else str(key) if type(key) is int and abs(key) < 1 << 64 else ""
+
+
+class Records:
+    """`Locate` of the records of a zip: each storage has one, called as its key."""
+
+    def __init__(self, entries: Mapping[str, Entry], records: str, path: str) -> None:
+        self.entries, self.records, self.path = entries, records, path
+        self._known: tuple[list[str], list[Entry | None]] = [], []  # who holds lengths and who makes tensors asks for all of one file
+
+    def __call__(self, s: Storage, declared: int) -> tuple[int, int, str]:
+        key = s.key if type(s.key) is str else storage_key(s.key)
+        e = self.entries.get(self.records + key)
+        if e is None or s.view is not None:
+            raise CorruptError(
+                f"the storage {shown(s.key)} of a tensor has no record {printable(self.records + key, 200)} in the file", path=self.path
+            )
+        if declared > e.size:
+            raise CorruptError(
+                f"storage {shown(key)} is said to have {shown(declared)} bytes; its record has {e.size:,}", path=self.path
+            )
+        return e.start, declared, key
+
+    def of(self, keys: list[str]) -> list[Entry | None]:
+        """The records of many keys."""
+        if keys != self._known[0]:
+            self._known = keys, list(map(self.entries.get, map(self.records.__add__, keys)))
+        return self._known[1]
+
+    def many(self, storages: list[Storage], declared: list[int]) -> tuple[list[int], list[str]] | None:
+        """Where each of many begins, and its key; None where one is not to be found so, or is shorter."""
+        keys: list[str] = pluck(storages, 2)
+        if set(map(type, keys)) != {str} or any(s[5] is not None for s in sorts(storages, 5)[1]):
+            return None
+        found = self.of(keys)
+        if None in found or any(map(gt, declared, pluck(found, 3))):
+            return None
+        return pluck(found, 2), keys
 
 
 class Maker:
@@ -146,34 +182,39 @@ class Maker:
     def run(self, names: Sequence[str], found: Sequence[Tensor]) -> list[StoredTensor] | None:
         """`tensor` for each of many, by columns, where each is the whole of a storage as it lies there; None where one may be anything
         else. Of each kind (type, shape, strides) one is looked at."""
-        storages, firsts, sizes, strides, dtypes, flags = zip(*found, strict=True)
-        n = len(names)
-        if set(map(type, storages)) != {Storage} or set(map(type, firsts)) != {int} or any(firsts):
+        storages, n = pluck(found, 0), len(names)
+        if set(map(type, storages)) != {Storage}:
             return None
-        if dtypes.count(None) < n or any(flags) or max(map(len, names)) > self.name_bytes:
+        if any(type(t[1]) is not int or t[1] or t[4] is not None or t[5] for t in sorts(found, 1, 4, 5)[1]):
             return None
-        _, types, _, locations, numels, _ = zip(*storages, strict=True)
-        if set(map(type, locations)) != {str} or set(locations) != {"cpu"} or set(map(type, numels)) != {int}:
+        if max(map(len, names)) > self.name_bytes or any(type(s[3]) is not str or s[3] != "cpu" for s in sorts(storages, 3)[1]):
             return None
-        kinds = list(zip(map(id, types), map(id, sizes), map(id, strides), numels, strict=True))
-        known = {}
-        for kind, i in dict(zip(kinds, range(n), strict=True)).items():
-            if kind[:3] not in self.plain:
-                noticed = len(self.expanded)
+        forms = list(zip(pluck(storages, 1), pluck(found, 2), pluck(found, 3), pluck(storages, 4), strict=True))
+        of_form, kinds, _ = sorts(forms, 0, 1, 2, 3)
+        first_of = dict(zip(of_form[::-1], range(n - 1, -1, -1), strict=True))
+        specs, sizes = [], []
+        for number, (kind, size, stride, numel) in enumerate(kinds):
+            key = id(kind), id(size), id(stride)
+            if key not in self.plain:
+                noticed, i = len(self.expanded), first_of[number]
                 self.tensor(names[i], found[i])
                 self.keys.pop()
                 del self.expanded[noticed:]
-            plain = self.plain.get(kind[:3])
-            if plain is None or plain[0] != kind[3]:
+            plain = self.plain.get(key)
+            if plain is None or type(numel) is not int or plain[0] != numel:
                 return None
-            known[kind] = plain[2], plain[1]
-        specs, lengths = zip(*map(known.__getitem__, kinds), strict=True)
-        places, _, keys = zip(*map(self.locate, storages, lengths), strict=True)
+            specs.append(plain[2])
+            sizes.append(plain[1])
+        lengths = list(map(sizes.__getitem__, of_form))
+        located = self.locate.many(storages, lengths) if isinstance(self.locate, Records) else None
+        if located is None:
+            places, _, keys = map(list, zip(*map(self.locate, storages, lengths), strict=True))
+        else:
+            places, keys = located
         self.keys += keys
-        extents = map(partial(_new, Extent), zip(repeat(self.path), places, lengths, strict=False))
-        none = repeat(None)
-        fields = zip(names, specs, zip(extents, strict=True), none, none, none, repeat(()), strict=False)
-        return list(map(partial(_new, StoredTensor), fields))
+        extents = tuples(Extent, [(self.path,), places, lengths], n)
+        columns = [list(names), (of_form, specs), list(zip(extents, strict=True)), (None,), (None,), (None,), ((),)]
+        return tuples(StoredTensor, columns, n)
 
     def tie(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
         """`tensors` with `storage` set on those that share theirs with others."""
@@ -196,11 +237,12 @@ class Maker:
         return out
 
 
-def lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: str, again: str) -> list[Finding]:
+def lengths(storages: Sequence[object], located: Records, again: str) -> list[Finding]:
     """A finding where records are longer than the storages that they are of. torch.load holds a record against the first storage of its
     key, and takes the first for all others of that key."""
-    if _as_long(storages, entries, records):
+    if _as_long(storages, located):
         return []
+    entries, records = located.entries, located.records
     first: dict[str, int] = {}
     told: dict[str, int] = {}  # key -> bytes said, other than the record has
     for s in storages:
@@ -222,15 +264,15 @@ def lengths(storages: Sequence[object], entries: Mapping[str, Entry], records: s
     return [Finding("error", "trailing", printable(e.name), text + (", and torch.load refuses the file" if refused else ""), again)]
 
 
-def _as_long(storages: Sequence[Any], entries: Mapping[str, Entry], records: str) -> bool:
+def _as_long(storages: Sequence[Any], located: Records) -> bool:
     """Whether each storage is as long as its record, as nearly all are: by columns. False where one is of another form."""
     if not storages:
         return True
-    _, types, keys, _, numels, _ = zip(*storages, strict=True)
-    kinds = {id(t): t for t in types}
-    if set(map(type, keys)) != {str} or set(map(type, numels)) != {int} or any(type(t) is not StorageType for t in kinds.values()):
+    keys, numels = pluck(storages, 2), pluck(storages, 4)
+    of_type, firsts, _ = sorts(storages, 1)
+    types = [s[1] for s in firsts]
+    if set(map(type, keys)) != {str} or set(map(type, numels)) != {int} or any(type(t) is not StorageType for t in types):
         return False
-    widths = {i: SIZES.get(t.dtype, -1) for i, t in kinds.items()}
-    found = list(map(entries.get, map(records.__add__, keys)))
-    sizes = [e[3] for e in found if e is not None]
-    return len(sizes) == len(found) and sizes == list(map(mul, map(widths.__getitem__, map(id, types)), numels))
+    widths = [SIZES.get(t.dtype, -1) for t in types]
+    found = located.of(keys)
+    return None not in found and pluck(found, 3) == list(map(mul, map(widths.__getitem__, of_type), numels))

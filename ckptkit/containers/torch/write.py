@@ -9,7 +9,7 @@ directory. A sharded checkpoint is flat and has no place for a wrapper or extras
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import add
 from zlib import crc32
 
@@ -98,21 +98,43 @@ def _parts(rows: Iterator[Part | Rows]) -> Iterator[Part]:
             yield x
 
 
-def make_rows(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
-    """What follows each tensor's bytes, in the files' order. Raises UsageError if a tensor's checksum is missing."""
+def make_rows(layout: FileLayout, crcs: Mapping[str, int], *, behind: bool = True) -> Iterator[Part | Rows]:
+    """What follows each tensor's bytes (unless not `behind`), and the directory, in the files' order. Raises UsageError if a tensor's
+    checksum is missing."""
     archives = cast("list[Any]", layout.state["archives"])
     missing = next((n for archive in archives for n in archive[2] if n not in crcs and layout.slots[n].length), None)
     if missing is not None:
         raise UsageError(f"no checksum was given for tensor {missing!r}")
-    return _tails(archives, crcs)
+    return _tails(archives, crcs, behind)
 
 
-def _tails(archives: list[Any], crcs: Mapping[str, int]) -> Iterator[Part | Rows]:
+def make_behind(layout: FileLayout) -> Callable[[int, int, Sequence[int]], list[bytes]]:
+    """f(file, place, crcs) -> what follows the bytes of each of several neighbouring tensors, the first of which is at `place` among the
+    file's, given their checksums: what `make_rows` gives of them."""
+    held = [(Records(*places), len(small)) for places, small, _ in cast("list[Any]", layout.state["archives"])]
+
+    def behind(file: int, place: int, crcs: Sequence[int]) -> list[bytes]:
+        records, first = held[file]
+        low, high = first + place, first + place + len(crcs)
+        contents = tails(records.part(low, high + 1), [*crcs, 0])[:-1]
+        if high == len(records) - 1:
+            contents[-1] += _header(records[high])[len(local_header(records[high])) :]
+        return contents
+
+    return behind
+
+
+def make_rest(layout: FileLayout, crcs: Mapping[str, int]) -> Iterator[Part]:
+    """What `make_rows` gives besides that: the directories."""
+    return (x for x in make_rows(layout, crcs, behind=False) if isinstance(x, Part))
+
+
+def _tails(archives: list[Any], crcs: Mapping[str, int], behind: bool) -> Iterator[Part | Rows]:
     for file, (places, small, own) in enumerate(archives):
         records = Records(*places)
         sums = [*small, *[crcs.get(n, 0) for n in own], crc32(_VERSION)]
         first, last = len(small), len(records) - 1
-        if own:
+        if own and behind:
             held = records.part(first, last)
             contents = tails(held, sums[first:last])
             contents[-1] += _header(records[last])
