@@ -73,7 +73,7 @@ def names_and_shapes(
     """Stored name -> (canonical templates it holds, shape) of a checkpoint of these sizes. Tied parameters are left out."""
     out = {}
     table = arch.table(dialect.name)
-    known = Sizes(sizes)
+    known = Sizes({**counts, **sizes})
     heads = {arch.params[p].group for r in table.rows if r.role == "param" and not r.prefixed for p in r.parts} & groups
     prefix = "" if "" in dialect.prefixes and not heads and not dialect.prefixed else dialect.prefixes[0]
     lacks = {p for p, k in dialect.lacks.items() if k.holds(sizes)} | skip
@@ -85,7 +85,7 @@ def names_and_shapes(
         if row.role != "param":
             continue
         infos = [arch.params[p] for p in row.parts]
-        apart = not dialect.unties_where or (sides.get(dialect.unties_where) and infos[0].group in groups)
+        apart = infos[0].group in groups | {"core"} and (not dialect.unties_where or sides.get(dialect.unties_where))
         if not (row.parts[0] in dialect.unties and apart) and (infos[0].group not in groups | {"core"} or all(i.tied for i in infos)):
             continue
         if any(p in lacks for p in row.parts):

@@ -221,7 +221,14 @@ def _recognize(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Recogn
     """What the names are, with wrappers that are known taken off. A configuration that gives an embedding another size than it has is
     another model's: it does not decide between cousins, where the sizes do."""
     found = _with_wrappers(shapes, asked)
-    if found is None or asked.declared is None or asked.architecture is not None or not is_belied(found, shapes, asked.config):
+    if found is None or asked.declared is None or asked.architecture is not None:
+        return found
+    if len(found.matches) < found.score.explained and asked.dialect is None:  # its patterns are met, but with numbers that it has not
+        other = _with_wrappers(shapes, asked._replace(declared=None, config={}))
+        if other is not None and len(other.matches) == len(shapes):
+            said = f"the configuration calls it {asked.declared}, which has {len(found.matches)} of these names"
+            return other._replace(evidence=(*other.evidence, said))
+    if not is_belied(found, shapes, asked.config):
         return found
     other = _with_wrappers(shapes, asked._replace(declared=None, config={}))
     if other is None or len(other.matches) < len(found.matches) or not is_told(other, asked.config):

@@ -312,12 +312,12 @@ class WeightGraph:
         }
 
     def untied_by(self, dialect: Dialect) -> frozenset[str]:
-        """The tied parameters that a naming stores of this model all the same."""
-        if not dialect.unties_where or self.recognition is None:
+        """The tied parameters that a naming stores of this model all the same: an encoder alone has no head."""
+        if self.recognition is None:
             return dialect.unties
-        params = self.recognition.architecture.params  # an encoder alone has no head
-        on = self.switches.get(dialect.unties_where) == frozenset({True})
-        return frozenset(p for p in dialect.unties if on and params[p].group in self.groups)
+        params, switch = self.recognition.architecture.params, dialect.unties_where
+        on = not switch or self.switches.get(switch) == frozenset({True})
+        return frozenset(p for p in dialect.unties if on and (params[p].group in self.groups or (not switch and params[p].group == "core")))
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+import transformers
 from t5_files import TOLERANCE, config_of, equal, errors, load_hf, random_mesh, source, write_tf
 
 import ckptkit
@@ -134,3 +135,15 @@ def test_only_the_repeated_name_of_the_embedding_is_enough(tmp_path: Path) -> No
     shutil.copy(source("hf_t5/safetensors") / "config.json", tmp_path / "a")
     ckptkit.convert(tmp_path / "a", tmp_path / "hf", to="hf")
     equal(load_hf(tmp_path / "hf"), state)
+
+
+@pytest.mark.parametrize("said", ["t5", "mt5"])
+def test_umt5_is_not_taken_for_the_t5_that_its_configuration_calls_it(tmp_path: Path, said: str) -> None:
+    """UMT5 has a table of distances in each layer where T5 has the first one's alone: their names differ in a number only."""
+    config = transformers.UMT5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=20, num_heads=4, num_layers=2, num_decoder_layers=2)
+    transformers.UMT5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": said}))
+    report = ckptkit.validate(tmp_path)
+    assert report.exit_code == 1 and report.subject.architecture is not None and report.subject.architecture.name == "umt5"
+    assert any(f.rule == "architecture" and said in f.message and "UMT5" in f.message for f in report.findings), report.findings
