@@ -268,7 +268,8 @@ def examine(path: str | os.PathLike[str], reading: Reading = AS_FOUND, *, entire
             checkpoint.chosen, chosen = TEXT, True
         part = None if chosen else part
         packings = group_packed(checkpoint, quantization_of(said, os.path.basename(raw.source) if raw else "", checkpoint.folder))
-        asked = Question(raw.declared if raw else None, architecture, dialect, part, scope, said or {})
+        broken = tuple(f.weight for f in packings.faults)
+        asked = Question(raw.declared if raw else None, architecture, dialect, part, scope, said or {}, broken=broken)
         if whole is not None and (chosen or not any((architecture, dialect, part, scope))):
             raw, graph = _multimodal(checkpoint, whole, asked, drop, chosen=chosen, entire=entire)
             whole = whole if raw is not whole or (entire and graph.recognition is None) else None

@@ -41,7 +41,7 @@ class Question(NamedTuple):
     """What is known besides the names, as evidence: `declared` is what the configuration calls the model, `config` all that it says,
     `called` the name that the file gives it, `places` the ends of its object paths. And what narrows the choice: `architecture`,
     `dialect`, `part`, and `scope`, the stem of the model's names. `text`: it is of the text model among others; `untold`: nothing
-    is to be recognised."""
+    is to be recognised. `broken`: weights of which there are parts, which do not fit together."""
 
     declared: str | None = None
     architecture: str | None = None
@@ -53,6 +53,7 @@ class Question(NamedTuple):
     places: frozenset[str] = frozenset()
     text: bool = False
     untold: bool = False
+    broken: tuple[str, ...] = ()
 
 
 class Recognition(NamedTuple):

@@ -8,14 +8,14 @@ Tensors decide; what the configuration calls itself only decides between equals.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from .._typing import TYPE_CHECKING
 from ..arch import architectures, by_name, candidates
 from ..configuration.read import BLOCK, first_said, look
 from ..errors import UsageError
 from ..schema import ConfigForm, Dialect, Match, Table
-from ..schema.templates import numbers_of, patterns_of, reduce_names, tally
+from ..schema.templates import numbers_of, patterns_of, reduce_name, reduce_names, tally
 from ..support.lazy import later
 from .evidence import cousins, evidence, in_doubt, is_belied, is_cousin, is_told, less_likely, signature
 from .recognition import Candidate, Question, Recognition, Score
@@ -242,7 +242,7 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
     wrapper = ""
     stripped: Reduced = reduced
     for _ in range(4):
-        patterns = tally(stripped.values())
+        patterns = tally([*stripped.values(), *_broken(asked, stripped, wrapper)])
         inner = {n[len(wrapper) :]: s for n, s in shapes.items()} if wrapper else shapes
         names = StoredNames(inner, patterns, asked.config)
         found = _candidates(names, asked, thorough=False) or _candidates(names, asked, thorough=True)
@@ -268,6 +268,13 @@ def _with_wrappers(shapes: Mapping[str, tuple[int, ...]], asked: Question) -> Re
         wrapper += shared
         stripped = _strip(stripped, shared)
     return None
+
+
+def _broken(asked: Question, stored: Reduced, wrapper: str) -> Iterator[str]:
+    """The patterns of the weights that are there in parts alone: the model has them, whatever is wrong with them."""
+    for name in asked.broken:
+        if name.startswith(wrapper) and name not in stored:
+            yield reduce_name(name[len(wrapper) :])[0]
 
 
 def _matches(best: Candidate, names: StoredNames, reduced: Reduced, wrapper: str) -> tuple[dict[str, Match], dict[str, str]]:
