@@ -85,7 +85,9 @@ def names_and_shapes(
         if row.role != "param":
             continue
         infos = [arch.params[p] for p in row.parts]
-        apart = infos[0].group in groups | {"core"} and (not dialect.unties_where or sides.get(dialect.unties_where))
+        alone = all(i.tied or i.optional for i in arch.params.values() if i.group == infos[0].group)  # no more than this tensor
+        apart = infos[0].group in groups | {"core"} or (alone and not dialect.unties_where)
+        apart = apart and (not dialect.unties_where or sides.get(dialect.unties_where))
         if not (row.parts[0] in dialect.unties and apart) and (infos[0].group not in groups | {"core"} or all(i.tied for i in infos)):
             continue
         if any(p in lacks for p in row.parts):

@@ -317,7 +317,8 @@ class WeightGraph:
             return dialect.unties
         params, switch = self.recognition.architecture.params, dialect.unties_where
         on = not switch or self.switches.get(switch) == frozenset({True})
-        return frozenset(p for p in dialect.unties if on and (params[p].group in self.groups or (not switch and params[p].group == "core")))
+        whole = {i.group for p, i in params.items() if p not in dialect.unties and not i.optional} - self.groups - {"core"}  # and not there
+        return frozenset(p for p in dialect.unties if on and (params[p].group in self.groups if switch else params[p].group not in whole))
 
     @cached_property
     def shapes(self) -> dict[Row, dict[str, Shape]]:
