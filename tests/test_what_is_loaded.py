@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ckptkit.arch import architectures, countable, dialect_names, groups
+from ckptkit.engine import loop_nest
+from ckptkit.engine.sources import Flat
 from ckptkit.schema import count_name
 from ckptkit.support.kernels import kernels
 
@@ -93,3 +96,27 @@ def test_numbers_that_need_a_second_look_get_it(tmp_path: Path, target: str) -> 
         same = ~want.isnan()
         assert torch.equal(have[name][same].view(torch.int16), want[same].view(torch.int16)), name
     assert load_file(tmp_path / "a.safetensors").keys() == have.keys()
+
+
+@pytest.mark.parametrize("loops", [((300, 7, 1), (5, 1, 300)), ((40, 900, 300), (300, 1, 1)), ((3, 1, 2), (2, 3, 1)), ((9, 2, 3),), ()])
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_slices_of_memory_move_what_numpy_does(monkeypatch: pytest.MonkeyPatch, loops: loop_nest.Loops, size: int) -> None:
+    """Each element by itself is the judge: target[to + sum(i * t)] = source[from + sum(i * s)]."""
+    rng = np.random.default_rng(size)
+    source = rng.integers(0, 256, 1 << 19, dtype=np.uint8).tobytes()
+    window = bytearray(1 << 18)
+    monkeypatch.delitem(sys.modules, "numpy")
+    job = loop_nest._Pull(Flat("x", (), (), 0), memoryview(window), 0, "U8", "U8", "copy", size)
+    assert loop_nest._stepped(job, memoryview(source), loops, 3, 5)
+    want = bytearray(1 << 18)
+    for at in product(*(range(n) for n, _, _ in loops)):
+        a = 3 + sum(i * s for i, (_, s, _) in zip(at, loops, strict=True))
+        b = 5 + sum(i * t for i, (_, _, t) in zip(at, loops, strict=True))
+        want[b * size : (b + 1) * size] = source[a * size : (a + 1) * size]
+    assert window == want
+
+
+def test_many_elements_one_by_one_are_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "numpy")
+    job = loop_nest._Pull(Flat("x", (), (), 0), memoryview(bytearray(1 << 20)), 0, "F32", "F32", "copy", 4)
+    assert not loop_nest._stepped(job, memoryview(bytes(1 << 20)), ((512, 1, 512), (512, 512, 1)), 0, 0)

@@ -34,6 +34,7 @@ GAP = 12 << 10  # bytes: a wider gap is cheaper skipped with a read of its own t
 TURNED = 8  # elements along either side from which a transposition is worth a call
 OUTER = 1 << 12  # calls of one nest
 FEW = 1 << 10  # slices of one nest that are moved without numpy
+RUN = 1 << 9  # bytes of a slice from which on it is worth a call by itself
 _FORMATS: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}  # of a memoryview
 _UNSIGNED = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8", 16: "<c16"}
 
@@ -320,12 +321,15 @@ def _turn(job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) ->
 
 
 def _stepped(job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> bool:
-    """Move a nest by slices of memory, if they are few and numpy is not there yet: importing it takes longer."""
+    """Move a nest by slices of memory, if they are few and numpy is not there yet: importing it takes longer. Slices that are no runs of
+    bytes go element by element, so that there must be few of those too."""
     if "numpy" in sys.modules or job.size not in _FORMATS or any(s <= 0 for _, s, _ in loops):
         return False
-    (count, step, by), *others = sorted(loops, reverse=True) or [(1, 1, 1)]
+    run = next((v for v in loops if v[1] == v[2] == 1 and v[0] * job.size >= RUN), None)
+    count, step, by = inner = run or max(loops, default=(1, 1, 1))
+    others = [v for v in loops if v is not inner]
     times = prod(n for n, _, _ in others)
-    if times > FEW:
+    if times > FEW or (run is None and times * count > FEW * 64):
         return False
     form = _FORMATS[job.size]
     source, target = (m[: len(m) // job.size * job.size].cast(form) for m in (buffer, job.window))
