@@ -1269,14 +1269,44 @@ static PyObject *py_directory(PyObject *self, PyObject *args)
     return out;
 }
 
-#define FORM 2 /* counted up where a function is new, takes other arguments or gives other things, here and in columns.py */
+/* ---- texts behind their lengths ------------------------------------------------------------------------------------------------ */
+
+/* past(raw, at, count, big): where `count` texts end, each behind its length in 64 bits, of which the first is at `at`. None where one of
+ * the lengths is not there whole, or the last text ends outside */
+static PyObject *py_past(PyObject *self, PyObject *args)
+{
+    Py_buffer raw;
+    Py_ssize_t at, count;
+    int big;
+    if (!PyArg_ParseTuple(args, "y*nnp", &raw, &at, &count, &big)) return NULL;
+    Bytes base = raw.buf;
+    uint64_t place = at < 0 ? UINT64_MAX : (uint64_t)at, size = (uint64_t)raw.len;
+    for (; count > 0; count--) {
+        if (place > size || size - place < 8) break;
+        Bytes p = base + place;
+        uint64_t low = u32of(p), high = u32of(p + 4), n = low | high << 32;
+        if (big) {
+            n = (n & 0x00ff00ff00ff00ffu) << 8 | (n >> 8 & 0x00ff00ff00ff00ffu);
+            n = (n & 0x0000ffff0000ffffu) << 16 | (n >> 16 & 0x0000ffff0000ffffu);
+            n = n << 32 | n >> 32;
+        }
+        place += 8;
+        if (n > size - place) break;
+        place += n;
+    }
+    PyBuffer_Release(&raw);
+    if (count > 0 || place > size) Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(place);
+}
+
+#define FORM 3 /* counted up where a function is new, takes other arguments or gives other things, here and in columns.py */
 
 static PyMethodDef METHODS[] = {
     {"tensors", py_tensors, METH_VARARGS, NULL}, {"central", py_central, METH_VARARGS, NULL}, {"locals", py_locals, METH_VARARGS, NULL},
     {"entry", py_entry, METH_VARARGS, NULL}, {"says", py_says, METH_VARARGS, NULL}, {"block", py_block, METH_VARARGS, NULL},
     {"entries", py_entries, METH_VARARGS, NULL}, {"weave", py_weave, METH_VARARGS, NULL},
     {"build", py_build, METH_VARARGS, NULL}, {"scatter", py_scatter, METH_VARARGS, NULL},
-    {"protos", py_protos, METH_VARARGS, NULL},
+    {"protos", py_protos, METH_VARARGS, NULL}, {"past", py_past, METH_VARARGS, NULL},
     {"place", py_place, METH_VARARGS, NULL}, {"tails", py_tails, METH_VARARGS, NULL}, {"directory", py_directory, METH_VARARGS, NULL},
     {"sorts", py_sorts, METH_VARARGS, NULL}, {"pluck", py_pluck, METH_VARARGS, NULL}, {"tuples", py_tuples, METH_VARARGS, NULL},
     {"patterns", py_patterns, METH_VARARGS, NULL}, {"layered", py_layered, METH_VARARGS, NULL},

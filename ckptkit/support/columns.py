@@ -17,7 +17,7 @@ from .._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-FORM = 2  # of what is compiled, as `_columns.c` counts it: one built of an older source is left out
+FORM = 3  # of what is compiled, as `_columns.c` counts it: one built of an older source is left out
 Column = bytes | list[bytes] | list[str] | tuple[str, list[int]] | tuple[str, list[bytes] | list[str]] | tuple[str, int, int]
 
 

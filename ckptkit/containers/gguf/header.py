@@ -15,6 +15,7 @@ from ... import store
 from ..._typing import Any, NamedTuple
 from ...errors import CorruptError, UnsupportedError, printable
 from ...limits import LIMITS
+from ...support import columns
 from ...tensors import DTYPES
 
 MAGIC = b"GGUF"
@@ -233,6 +234,11 @@ class _Reader:
     def skip_strings(self, count: int) -> None:
         """Past so many strings. A length that leaves the file leads past its end, where the next one cannot be read."""
         unpack, raw, at = struct.Struct(self.order + "Q").unpack_from, self.raw, self.at
+        native = columns.compiled()
+        past = native.past(raw, at, count, self.big) if native is not None else None
+        if past is not None:
+            self.at = past
+            return
         for _ in repeat(None, count):
             at += unpack(raw, at)[0] + 8
         if at > self.size:
