@@ -272,3 +272,19 @@ def test_products_are_summed_in_order_with_one_rounding_each(rows: int, rank: in
     for x, y, z, many in ((left, right, got[:0], rank), (left, right, got, 0), (left, right, got, -1), (cut, right, got, rank)):
         with pytest.raises(ValueError, match="lengths"):
             K.products(x, y, z, many)
+
+
+@needs
+@pytest.mark.parametrize("n", [0, 1, 7, 255, 256, 257, 5000])
+@pytest.mark.parametrize(("kind", "code"), [("f4", 0), (ml_dtypes.bfloat16, 1), ("f2", 2)])
+def test_means_of_what_is_finite(kind, code, n):
+    some = RNG.choice(BITS, n).astype("u4")
+    x = some.view("f4") if code == 0 else (some >> 16).astype("u2").view(kind)
+    if n:
+        x[0] = -0.0  # not below zero
+    with np.errstate(invalid="ignore"):
+        wide = x.astype("f8")
+    fine = wide[np.isfinite(wide)]
+    finite, total, negative = K.mean(unaligned(x.view("u4" if code == 0 else "u2")), code)
+    assert (finite, negative) == (len(fine), int((fine < 0).sum()))
+    assert abs(total - fine.sum()) <= 1e-12 * np.abs(fine).sum()

@@ -8,6 +8,7 @@ infinity. So a piece costs them two reductions and no conversion. What must be u
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -17,7 +18,7 @@ from ..errors import CorruptError
 from ..findings import Finding
 from ..limits import using
 from ..support.arrays import numpy_dtype
-from ..support.files import LINE, checksum, in_line, memory
+from ..support.files import checksum
 from ..support.kernels import kernels
 from ..support.progress import Watch
 from ..support.threads import on_threads
@@ -30,11 +31,11 @@ from .jobs import Job, item_size, lies_in_runs, plan, sampled
 from .signs import Signs, Tracker
 from .statistics import Running, has_statistics, mean_of, running
 from .sums import Sums, together, wrong_ones
+from .windows import SMALL, Window, reaches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..store import Blob
 
 DETAIL = 1 << 16  # elements up to which a tensor's mean is taken
 
@@ -150,7 +151,7 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
         todo = plan(in_runs, held, asked.digests.keys())
     else:
         sums, todo = [], sampled(in_runs, asked.share)
-    every: list[Job | Sums | StoredTensor] = [*todo, *sums, *(t for t in looked if not lies_in_runs(t))]
+    every: list[Batch | Sums | StoredTensor] = [*batches(todo), *sums, *(t for t in looked if not lies_in_runs(t))]
     every.sort(key=lambda j: -(j.spec.nbytes if isinstance(j, StoredTensor) else j.size))
     watch = Watch(asked.progress, asked.cancelled)
     watch.total = sum(j.spec.nbytes if isinstance(j, StoredTensor) else j.size for j in every)
@@ -164,9 +165,9 @@ def survey(checkpoint: Checkpoint, names: Collection[str] = (), asked: Asked = N
     for path in {*checkpoint.files, *(r.extent.path for j in todo for r in j.runs), *(x.path for x in sums)}:
         checkpoint.blob(path)  # opened before the threads ask for them
     with using(**checkpoint.limits):
-        on_threads(state.do, enumerate(every), asked.jobs)
+        on_threads(state.do, every, asked.jobs)
     order = {c.where: i for i, c in enumerate(checkpoint.checks())} if state.found else {}
-    wrong = [w for _, w in sorted(state.found, key=lambda x: order.get(x[1][0].where, 0))]
+    wrong = sorted(state.found, key=lambda x: order.get(x[0].where, 0))
     findings = damaged(wrong, checkpoint.tensors)
     found = {n: _values(tensors[n], state.tallies[m]) for n in values if (m := same.get(n, n)) in state.tallies}
     return Scan(findings, found, {n: state.statistics[m] for n in figures if (m := same.get(n, n)) in state.statistics})
@@ -194,6 +195,28 @@ def _once(names: Sequence[str], tensors: Mapping[str, StoredTensor]) -> dict[str
     return out
 
 
+class Batch(NamedTuple):
+    """Jobs that one thread does one after another: one of some size, or small ones that lie near each other."""
+
+    jobs: list[Job]
+    size: int  # bytes
+
+
+def batches(todo: Sequence[Job]) -> list[Batch]:
+    """Jobs as threads are to take them. Small ones go by where they lie, together up to a piece."""
+    sizes = [j.size for j in todo]
+    out = [Batch([j], n) for j, n in zip(todo, sizes, strict=True) if n > SMALL or not j.runs]
+    small = [(j.runs[0].extent, i) for i, (j, n) in enumerate(zip(todo, sizes, strict=True)) if n <= SMALL and j.runs]
+    group, size = [], 0
+    for _, i in sorted(small):
+        group.append(todo[i])
+        size += sizes[i]
+        if size >= planned.PIECE:
+            out.append(Batch(group, size))
+            group, size = [], 0
+    return [*out, Batch(group, size)] if group else out
+
+
 class _Pass:
     """What is known so far, and the work of one thread on one job."""
 
@@ -208,34 +231,40 @@ class _Pass:
     ) -> None:
         self.checkpoint, self.watch = checkpoint, watch
         self._wanted, self._figures, self._digests, self._expected = values, figures, digests, expected
-        self.found: list[tuple[int, tuple[Check, int | None]]] = []
+        self.found: list[tuple[Check, int | None]] = []
         self.tallies: dict[str, _Tally] = {}
         self.statistics: dict[str, Statistics] = {}
         self._open: dict[str, Running] = {}  # of tensors that several jobs read
         self._lock, self._local = threading.Lock(), threading.local()
 
-    def do(self, numbered: tuple[int, Job | Sums | StoredTensor]) -> None:
-        number, job = numbered
-        if isinstance(job, StoredTensor):
-            self._alone(job)
+    def do(self, what: Batch | Sums | StoredTensor) -> None:
+        if isinstance(what, StoredTensor):
+            self._alone(what)
             return
-        buffer = getattr(self._local, "buffer", None)
-        if buffer is None:
-            buffer = self._local.buffer = memory(planned.PIECE + LINE)
-        if isinstance(job, Sums):
-            self._sums(number, job, in_line(buffer, job.start)[: job.size])
+        window = getattr(self._local, "window", None)
+        if window is None:
+            window = self._local.window = Window(planned.PIECE)
+        if isinstance(what, Sums):
+            self._sums(what, window)
             return
-        took = _Taken({}, {}, {})
-        wrong = self._read(job, buffer, took)
-        if wrong is not None:
+        ends = reaches([r.extent for job in what.jobs for r in job.runs])
+        for job in what.jobs:
+            took = _Taken({}, {}, {})
+            wrong = self._read(job, window, ends[: len(job.runs)], took)
+            del ends[: len(job.runs)]
+            if wrong is None:
+                self._keep(took)
+                continue
             with self._lock:
-                self.found.append((number, wrong))
-            return
+                self.found.append(wrong)
+
+    def _keep(self, took: _Taken) -> None:
+        """Add what a job has found."""
         with self._lock:
             for name, tally in took.tallies.items():
-                self.tallies.setdefault(name, _Tally(self.checkpoint.tensors[name])).add(tally)
-                if tally.mean is not None:
-                    self.tallies[name].mean, self.tallies[name].negative = tally.mean, tally.negative
+                known = self.tallies.setdefault(name, tally)
+                if known is not tally:  # another job has read another part of it
+                    known.add(tally)
             self.statistics |= took.complete
             for name, part in took.running.items():
                 if name in self._open:
@@ -245,25 +274,24 @@ class _Pass:
                 if self._open[name].count == self._expected[name]:
                     self.statistics[name] = self._open.pop(name).result()
 
-    def _sums(self, number: int, job: Sums, piece: memoryview) -> None:
+    def _sums(self, job: Sums, window: Window) -> None:
         """Hold many small checksums against what one read gives."""
-        have = _fill(self.checkpoint.blob(job.path), piece, job.start)
-        found = wrong_ones(job, piece[:have])
+        found = wrong_ones(job, window.view(self.checkpoint.blob(job.path), job.start, job.size))
         with self._lock:
-            self.found += [(number, wrong) for wrong in found]
-        self.watch(len(piece))
+            self.found += found
+        self.watch(job.size)
 
-    def _read(self, job: Job, buffer: memoryview, took: _Taken) -> tuple[Check, int | None] | None:
+    def _read(self, job: Job, window: Window, ends: Sequence[int], took: _Taken) -> tuple[Check, int | None] | None:
         """Read the runs of one job; its checksum if that does not hold, and what it is (None where the file ends before)."""
         step: Callable[[memoryview, int], int] | None = checksum(job.check.kind) if job.check is not None else None
         crc = 0
-        for extent, tensor, start in job.runs:
+        for (extent, tensor, start), reach in zip(job.runs, ends, strict=True):
             blob, at, end = self.checkpoint.blob(extent.path), extent.offset, extent.offset + extent.length
             tally, figures, digest = self._takers(tensor, took)
             while at < end:
-                piece = in_line(buffer, at)[: min(planned.PIECE, end - at)]
-                have = _fill(blob, piece, at)
-                if have < len(piece):
+                wanted = min(planned.PIECE, end - at)
+                piece = window.view(blob, at, wanted, reach)
+                if (have := len(piece)) < wanted:
                     if job.check is not None:
                         return job.check, None
                     raise CorruptError(f"ends at byte {at + have:,}, {end - at - have:,} short", path=extent.path)
@@ -330,17 +358,6 @@ class _Taken(NamedTuple):
     complete: dict[str, Statistics]
 
 
-def _fill(blob: Blob, piece: memoryview, at: int) -> int:
-    """Read into all of `piece`; how many bytes there were."""
-    have = blob.readinto(piece, at)
-    while 0 < have < len(piece):
-        more = blob.readinto(piece[have:], at + have)
-        if not more:
-            break
-        have += more
-    return have
-
-
 def _take(tally: _Tally, piece: memoryview, dtype: str, start: int) -> None:
     """Take in the elements of one piece; `start` is the place of its first in the tensor."""
     import numpy as np
@@ -387,7 +404,16 @@ def _bad(tally: _Tally, unsigned: NDArray[Any], dtype: str, start: int) -> int:
     return int(fine.max()) if len(fine) else 0
 
 
+_MEANS = {"F32": 0, "BF16": 1, "F16": 2}  # the types whose means are taken by a compiled loop, with what that calls them
+
+
 def _detail(tally: _Tally, piece: memoryview, tensor: StoredTensor) -> None:
+    native = kernels() if tensor.spec.dtype in _MEANS else None
+    if native is not None:
+        finite, total, negative = native.mean(piece, _MEANS[tensor.spec.dtype])
+        if finite:
+            tally.mean, tally.negative = total / finite, negative / finite
+        return
     import numpy as np
 
     with np.errstate(invalid="ignore"):  # of NaNs that are not quiet
@@ -414,6 +440,9 @@ def _values(tensor: StoredTensor, t: _Tally) -> Values:
 
 def _float(bits: int, dtype: str) -> float:
     """The number that the bits of one element mean."""
+    if dtype in ("F32", "BF16"):
+        number: float = struct.unpack("<f", (bits << 16 if dtype == "BF16" else bits).to_bytes(4, "little"))[0]
+        return number
     import numpy as np
 
     return float(np.frombuffer(bits.to_bytes(DTYPES[dtype].bits // 8, "little"), numpy_dtype(dtype))[0])

@@ -277,6 +277,43 @@ INLINE int tally16_body(const u16 *x, Py_ssize_t n, Tally *t)
 }
 VERSIONS(int, tally16, (const u16 *x, Py_ssize_t n, Tally *t), (x, n, t))
 
+typedef struct { double total; int64_t finite, negative; } Mean;
+
+/* of the finite ones of n numbers, their bits those of float32: their sum, how many they are, how many of them are below zero */
+INLINE void mean_of(const uint32_t *w, int n, double *q, Mean *t)
+{
+    int finite = 0, negative = 0;
+    for (int i = 0; i < n; i++) {
+        const uint32_t a = w[i] & 0x7FFFFFFFu;
+        const int fine = a < 0x7F800000u;
+        finite += fine;
+        negative += fine & (w[i] > 0x80000000u);
+        q[i % LANES] += fine ? (double)float_of(w[i]) : 0.0;
+    }
+    t->finite += finite; t->negative += negative;
+}
+
+enum { FLOATS, BRAINS, HALVES };
+
+INLINE int means_body(const uint8_t *raw, Py_ssize_t n, int kind, Mean *t)
+{
+    uint32_t w[256];
+    double q[LANES] = {0};
+    *t = (Mean){0, 0, 0};
+    for (Py_ssize_t at = 0; at < n; at += 256) {
+        const int m = n - at < 256 ? (int)(n - at) : 256;
+        if (kind == FLOATS) memcpy(w, raw + 4 * at, 4 * (size_t)m);
+        else for (int i = 0; i < m; i++) {
+            const uint16_t h = ((const u16 *)raw)[at + i];
+            w[i] = kind == BRAINS ? (uint32_t)h << 16 : float_of_half(h);
+        }
+        mean_of(w, m, q, t);
+    }
+    for (int k = 0; k < LANES; k++) t->total += q[k];
+    return 0;
+}
+VERSIONS(int, means, (const uint8_t *raw, Py_ssize_t n, int kind, Mean *t), (raw, n, kind, t))
+
 typedef struct { double dd, aa, bb, ab, total; float largest; int64_t changed; } Differences;
 
 /* x against y, float32 that are all finite: the differences are those of float32, what is added up is added in float64 */
@@ -466,6 +503,10 @@ TURN(turn8, u64, uint64_t, turn_tile8)
 #define FREE_TWO PyBuffer_Release(&x), PyBuffer_Release(&y)
 #define EXPECT(condition) if (!(condition)) { PyErr_SetString(PyExc_ValueError, "buffers of these lengths do not belong together"); goto out; }
 
+#define SHORT (1 << 16) /* bytes whose loop is over before another thread would have the lock */
+#define ALONE_IF(condition, ...) do { PyThreadState *given = (condition) ? PyEval_SaveThread() : NULL; __VA_ARGS__ \
+    if (given != NULL) PyEval_RestoreThread(given); } while (0)
+
 static PyObject *py_to_half(PyObject *self, PyObject *args)
 {
     TWO(args); PyObject *r = NULL; int odd;
@@ -601,10 +642,19 @@ static PyObject *py_tally(PyObject *self, PyObject *args)
     Py_buffer x = {0}; int size; PyObject *r = NULL; Tally t = {0};
     if (!PyArg_ParseTuple(args, "y*i", &x, &size)) return NULL;
     EXPECT((size == 2 || size == 4) && x.len && x.len % size == 0)
-    Py_BEGIN_ALLOW_THREADS
-    if (size == 4) tally32(x.buf, x.len / 4, &t); else tally16(x.buf, x.len / 2, &t);
-    Py_END_ALLOW_THREADS
+    ALONE_IF(x.len > SHORT, if (size == 4) tally32(x.buf, x.len / 4, &t); else tally16(x.buf, x.len / 2, &t););
     r = Py_BuildValue("KKKNd", (unsigned long long)t.high, (unsigned long long)t.low, (unsigned long long)t.bits, PyBool_FromLong(t.constant), t.squares);
+out: PyBuffer_Release(&x); return r;
+}
+
+/* mean(codes, kind): how many are finite, their sum, how many of them are below zero; of float32 (0), bfloat16 (1), float16 (2) */
+static PyObject *py_mean(PyObject *self, PyObject *args)
+{
+    Py_buffer x = {0}; int kind; PyObject *r = NULL; Mean t;
+    if (!PyArg_ParseTuple(args, "y*i", &x, &kind)) return NULL;
+    EXPECT(kind >= FLOATS && kind <= HALVES && x.len % (kind == FLOATS ? 4 : 2) == 0)
+    ALONE_IF(x.len > SHORT, means(x.buf, x.len / (kind == FLOATS ? 4 : 2), kind, &t););
+    r = Py_BuildValue("LdL", (long long)t.finite, t.total, (long long)t.negative);
 out: PyBuffer_Release(&x); return r;
 }
 
@@ -613,7 +663,7 @@ static PyObject *py_equal(PyObject *self, PyObject *args)
 {
     Py_buffer x = {0}, y = {0}; int differ;
     if (!PyArg_ParseTuple(args, "y*y*", &x, &y)) return NULL;
-    Py_BEGIN_ALLOW_THREADS differ = x.len != y.len || memcmp(x.buf, y.buf, x.len); Py_END_ALLOW_THREADS
+    ALONE_IF(x.len > SHORT, differ = x.len != y.len || memcmp(x.buf, y.buf, x.len););
     FREE_TWO;
     return PyBool_FromLong(!differ);
 }
@@ -876,10 +926,13 @@ static PyMethodDef METHODS[] = {
     {"look_up", py_look_up, METH_VARARGS, NULL}, {"look_up_float", py_look_up_float, METH_VARARGS, NULL},
     {"look_up_blocks", py_look_up_blocks, METH_VARARGS, NULL}, {"figures", py_figures, METH_VARARGS, NULL},
     {"spread", py_spread, METH_VARARGS, NULL}, {"count", py_count, METH_VARARGS, NULL}, {"tally", py_tally, METH_VARARGS, NULL},
+    {"mean", py_mean, METH_VARARGS, NULL},
     {"blocks", py_blocks, METH_VARARGS, NULL}, {"equal", py_equal, METH_VARARGS, NULL},
     {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL}, {"products", py_products, METH_VARARGS, NULL},
     {"steps", py_steps, METH_VARARGS, NULL}, {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
 };
+
+#define FORM 1 /* counted up where a function is new, takes other arguments or gives other things, here and in kernels.py */
 
 static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernels", "Inner loops over the elements of tensors.", -1, METHODS};
 
@@ -890,5 +943,7 @@ PyMODINIT_FUNC PyInit__kernels(void)
 #endif
     const uint16_t one = 1;
     if (*(const uint8_t *)&one != 1) { PyErr_SetString(PyExc_ImportError, "the loops are for little-endian machines"); return NULL; }
-    return PyModule_Create(&MODULE);
+    PyObject *made = PyModule_Create(&MODULE);
+    if (made != NULL && PyModule_AddIntConstant(made, "FORM", FORM) < 0) Py_CLEAR(made);
+    return made;
 }

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+FORM = 1  # of what is compiled, as `_kernels.c` counts it: one built of an older source is left out
+
+
 @cache
 def kernels() -> ModuleType | None:
-    """The module `ckptkit.support._kernels`; None where it was not built, or is not wanted."""
+    """The module `ckptkit.support._kernels`; None where it was not built, or of another source, or is not wanted."""
     if os.environ.get("CKPTKIT_NO_NATIVE") or sys.byteorder != "little":
         return None
     try:
         from . import _kernels
     except ImportError:
         return None
-    return _kernels
+    return _kernels if getattr(_kernels, "FORM", 0) == FORM else None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 
 from .._typing import TYPE_CHECKING, Any, NamedTuple
+from ..comparison.alike import equal_ones, layout_of
 from ..comparison.beside import classes_of, config_of, metadata_of, model_of
 from ..comparison.canonical_stream import Canon, Item
 from ..comparison.left_out import not_compared
@@ -153,6 +154,8 @@ def diff_of(
             return Change(name, "same" if name in void else "added" if x is None else "removed", x, y)
         if x.spec.shape != y.spec.shape:
             return Change(name, "reshaped", x, y)
+        if name in equal:
+            return Change(name, "same", x, y)
         pair = getattr(local, "pair", None)
         if pair is None:
             pair = local.pair = _Pair(measured, a, b, Canon(a, sizes[0]), Canon(b, sizes[1]), tolerance, watch)
@@ -162,6 +165,7 @@ def diff_of(
     names = [*left, *(n for n in right if n not in left)]
     order = sorted(names, key=lambda n: -(left.get(n) or right[n]).spec.nbytes)
     watch.total = watch.total or sum(left[n].spec.nbytes for n in sides.both)
+    equal = equal_ones(a, b, ((left[n], right[n]) for n in sides.both if n not in known), jobs, watch)
     try:
         done = dict(zip(order, on_threads(one, order, jobs), strict=True))
     finally:
@@ -233,18 +237,9 @@ class _Pair(NamedTuple):
 
 
 def _tiles(pair: _Pair, a: Item, b: Item) -> Iterator[tuple[memoryview, memoryview]]:
-    plain = a.natural and b.natural and _layout(pair.a, a) == _layout(pair.b, b)
+    plain = a.natural and b.natural and layout_of(pair.a, a) == layout_of(pair.b, b)
     step = max(pair.x.step(a, stored_order=plain), pair.y.step(b, stored_order=plain))
     return zip(pair.x.tiles(a, step, stored_order=plain), pair.y.tiles(b, step, stored_order=plain), strict=True)
-
-
-def _layout(subject: Subject, item: Item) -> object:
-    """What must be equal for the stored orders to be the same; never equal for a view."""
-    t = subject.checkpoint.tensors[item.stored]
-    if t.strides is not None:
-        return object()
-    bound = subject.graph.params.get(item.name)
-    return (bound.row.layout, t.spec.shape) if bound is not None else t.spec.shape
 
 
 def compare(pair: _Pair, a: Item, b: Item) -> Change:
