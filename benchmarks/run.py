@@ -7,7 +7,8 @@
     --only WORD       rows whose name or group contains WORD; repeatable
     --keep            take the rows that an earlier run measured into the report (a row is always measured as a whole, in one run)
     --tools DIR       a virtual environment of tools.txt: mergekit, sft and modelinfo are measured too
-    --libraries DIR   further libraries for the peers (gguf-py, deepspeed), where the interpreter has them not; repeatable
+    --libraries DIR   further libraries for the peers alone (torch, gguf-py, deepspeed), where the interpreter has them not; repeatable.
+                      h5py has to be the interpreter's own: ckptkit needs it, too, for HDF5
     --no-memory       leave out the runs that look at memory
     --out DIR         where RESULTS.md and the plots go (default: here)
     --against FILE    an earlier RESULTS.md: rows whose ratio is 15 % above its are named, and the exit status is 1; writes no report
@@ -27,6 +28,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +50,11 @@ OURS = [PYTHON, "-c", "import sys; from ckptkit.cli import main; sys.argv[0] = '
 LIBRARIES: list[str] = []  # folders
 
 
-def environment() -> dict[str, str]:
-    """What every measured process gets: two threads at most for the libraries of the peers, no network, this checkout."""
+def environment(libraries: Sequence[str] = ()) -> dict[str, str]:
+    """What every measured process gets: no network, this checkout; a peer the folders of its libraries too."""
     wanted = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "CKPTKIT_NO_NATIVE")
     keep = {k: v for k, v in os.environ.items() if k in wanted}
-    path = os.pathsep.join([str(HERE.parent), str(HERE), *LIBRARIES])
+    path = os.pathsep.join([str(HERE.parent), str(HERE), *libraries])
     return {**keep, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -112,7 +114,7 @@ def _tools(case: Case, tools: Path | None, source: Path, out: Path) -> dict[str,
 def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool, tools: Path | None) -> Row:
     who = contenders(case, work, tools)
     others = (*case.peers, *TOOLS)
-    env = environment()
+    env = {n: environment(LIBRARIES if n in others else ()) for n in who}
     files = weight_files(ensure(work / "data", case.data))
     size = sum(p.stat().st_size for p in (weight_files(ensure(work / "data", case.copy)) if case.copy else files))
     if case.command == "diff":
@@ -132,7 +134,7 @@ def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool,
             if case.copy and case.command == "convert":
                 condition(work / "out", size)
             try:
-                sample = run_once(argv, env, work)
+                sample = run_once(argv, env[name], work)
             except Failed as e:
                 failed[name] = str(e)
                 print(f"  {name}: {e}", file=sys.stderr)
@@ -144,7 +146,7 @@ def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool,
     peaks = {}
     for name, (argv, target) in who.items() if memory else ():
         if samples[name] and name in ("ckptkit", *others):
-            peaks[name] = peak_anonymous(argv, env, work)
+            peaks[name] = peak_anonymous(argv, env[name], work)
             clear(target)
     return Row(case, {n: s for n, s in samples.items() if s}, peaks, size)
 

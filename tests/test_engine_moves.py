@@ -57,6 +57,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_nest, "GAP", 40)
     monkeypatch.setattr(loop_nest, "SLAB", 8)
     monkeypatch.setattr(loop_nest, "SPREAD", 64)
+    monkeypatch.setattr(loop_nest, "BRIEF", 4)
     monkeypatch.setattr(_jobs, "SMALL", 100)
     monkeypatch.setattr(_jobs, "APART", 64)
     monkeypatch.setattr(_jobs, "WINDOW", 700)

@@ -226,6 +226,26 @@ def test_transpositions(kind, rows, columns):
     assert np.array_equal(out, want)
 
 
+@needs
+@pytest.mark.parametrize(
+    ("run", "count", "step", "by"), [(1, 1, 0, 0), (32, 9, 40, 32), (7, 100, 7, 11), (4096, 40, 5000, 4096), (3, 5, 0, 3)]
+)
+def test_runs_of_bytes(run, count, step, by):
+    source = RNG.integers(0, 256, 2 + (count - 1) * step + run).astype("u1")
+    out = np.zeros(5 + (count - 1) * by + run + 3, "u1")
+    want = out.copy()
+    for i in range(count):
+        want[5 + i * by : 5 + i * by + run] = source[2 + i * step : 2 + i * step + run]
+    K.runs(source, out, run, count, (2, step), (5, by))
+    assert np.array_equal(out, want)
+    for off in ((3, step), (2, step + 1), (-1, step), (2, -1), (2, 1 << 39)):
+        if count > 1 or off[0] != 2:
+            with pytest.raises(ValueError, match="do not belong together"):
+                K.runs(source, out, run, count, off, (5, by))
+    with pytest.raises(ValueError, match="do not belong together"):
+        K.runs(source, out, run, count, (2, step), (9, by))
+
+
 def test_without_them_the_same_bits(tmp_path):
     """A process without the compiled loops casts, decodes and counts to the same results."""
     program = """

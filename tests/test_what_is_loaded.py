@@ -108,12 +108,35 @@ def test_slices_of_memory_move_what_numpy_does(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.delitem(sys.modules, "numpy")
     job = loop_nest._Pull(Flat("x", (), (), 0), memoryview(window), 0, "U8", "U8", "copy", size)
     assert loop_nest._stepped(job, memoryview(source), loops, 3, 5)
+    assert window == moved(loops, size, source)
+
+
+@pytest.mark.skipif(kernels() is None, reason="the optional module was not compiled here")
+@pytest.mark.parametrize(
+    "loops", [((9, 70, 100), (64, 1, 1)), ((3, 500, 900), (64, 1, 1), (5, 80, 70)), ((33, 1, 1),), ((64, 1, 1), (7, 3, 64))]
+)
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_runs_are_moved_as_each_element_is(loops: loop_nest.Loops, size: int) -> None:
+    source, window = np.random.default_rng(size).integers(0, 256, 1 << 19, dtype=np.uint8).tobytes(), bytearray(1 << 18)
+    job = loop_nest._Pull(Flat("x", (), (), 0), memoryview(window), 0, "U8", "U8", "copy", size)
+    assert loop_nest._by_runs(job, memoryview(source), loops, 3, 5)
+    assert window == moved(loops, size, source)
+
+
+@pytest.mark.parametrize("loops", [((9, -70, 100), (64, 1, 1)), ((9, 70, 100), (7, 1, 1)), ((5000, 1, 64), (5000, 70, 99), (64, 1, 1))])
+def test_what_lies_backwards_or_in_no_runs_or_in_very_many_pieces_is_left(loops: loop_nest.Loops) -> None:
+    job = loop_nest._Pull(Flat("x", (), (), 0), memoryview(bytearray(1 << 12)), 0, "U8", "U8", "copy", 1)
+    assert not loop_nest._by_runs(job, memoryview(bytes(1 << 12)), loops, 3, 5)
+
+
+def moved(loops: loop_nest.Loops, size: int, source: bytes) -> bytearray:
+    """Each element by itself."""
     want = bytearray(1 << 18)
     for at in product(*(range(n) for n, _, _ in loops)):
         a = 3 + sum(i * s for i, (_, s, _) in zip(at, loops, strict=True))
         b = 5 + sum(i * t for i, (_, _, t) in zip(at, loops, strict=True))
         want[b * size : (b + 1) * size] = source[a * size : (a + 1) * size]
-    assert window == want
+    return want
 
 
 def test_many_elements_one_by_one_are_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ TURNED = 8  # elements along either side from which a transposition is worth a c
 OUTER = 1 << 12  # calls of one nest
 FEW = 1 << 10  # slices of one nest that are moved without numpy
 RUN = 1 << 9  # bytes of a slice from which on it is worth a call by itself
+BRIEF = 32  # bytes of a run from which on a compiled loop takes it
 _FORMATS: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}  # of a memoryview
 _UNSIGNED = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8", 16: "<c16"}
 
@@ -252,7 +253,7 @@ class Mover:
     def _scatter(self, job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> None:
         """window[target] = buffer[source] for a nest, in slabs along the target's innermost loop if the source's is another."""
         plain = job.op == "copy" and job.dtype == job.work
-        if plain and (_turn(job, buffer, loops, origin, to - job.low) or _stepped(job, buffer, loops, origin, to - job.low)):
+        if plain and any(way(job, buffer, loops, origin, to - job.low) for way in (_turn, _by_runs, _stepped)):
             return
         import numpy as np
 
@@ -317,6 +318,28 @@ def _turn(job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) ->
             i, k = divmod(i, n)
             at, place = at + k * s, place + k * t
         native.turn(buffer, job.window, job.size, rows, columns, (at, step), (place, by))
+    return True
+
+
+def _by_runs(job: _Pull, buffer: memoryview, loops: Loops, origin: int, to: int) -> bool:
+    """Move a nest by a compiled loop, if its elements lie in runs that both sides have."""
+    native = kernels()
+    run = next((v for v in loops if v[1] == v[2] == 1 and v[0] * job.size >= BRIEF), None)
+    if native is None or run is None or any(s < 0 or t < 0 for _, s, t in loops):
+        return False
+    others = [v for v in loops if v is not run]
+    most = max(others, key=lambda v: v[0], default=(1, 0, 0))
+    others = [v for v in others if v is not most]
+    times = prod(n for n, _, _ in others)
+    if times > OUTER:
+        return False
+    size = job.size
+    for i in range(times):
+        at, place = origin, to
+        for n, s, t in others:
+            i, k = divmod(i, n)
+            at, place = at + k * s, place + k * t
+        native.runs(buffer, job.window, run[0] * size, most[0], (at * size, most[1] * size), (place * size, most[2] * size))
     return True
 
 

@@ -703,6 +703,22 @@ static PyObject *py_turn(PyObject *self, PyObject *args)
 out: FREE_TWO; return r;
 }
 
+/* runs(source, target, bytes of a run, runs, source's offset and step, target's offset and step, all in bytes): each run by itself */
+static PyObject *py_runs(PyObject *self, PyObject *args)
+{
+    Py_buffer x = {0}, y = {0}; PyObject *r = NULL; Py_ssize_t run, n, at, step, to, by;
+    if (!PyArg_ParseTuple(args, "y*w*nn(nn)(nn)", &x, &y, &run, &n, &at, &step, &to, &by)) return NULL;
+    const Py_ssize_t most = (Py_ssize_t)1 << 40;
+    EXPECT(run > 0 && n > 0 && at >= 0 && step >= 0 && to >= 0 && by >= 0 && run < most && n < most && at < most && to < most)
+    EXPECT(n < 2 || (step < most / n && by < most / n))
+    EXPECT(at + (n - 1) * step + run <= x.len && to + (n - 1) * by + run <= y.len)
+    const uint8_t *from = (const uint8_t *)x.buf + at;
+    uint8_t *into = (uint8_t *)y.buf + to;
+    ALONE_IF(run * n > SHORT, for (Py_ssize_t i = 0; i < n; i++) memcpy(into + i * by, from + i * step, (size_t)run););
+    r = Py_NewRef(Py_None);
+out: FREE_TWO; return r;
+}
+
 /* ---- products of two matrices ------------------------------------------------------------------------------------------------- */
 
 #define STRIP 512 /* columns that stay in the first-level cache while the rank is gone through */
@@ -928,11 +944,11 @@ static PyMethodDef METHODS[] = {
     {"spread", py_spread, METH_VARARGS, NULL}, {"count", py_count, METH_VARARGS, NULL}, {"tally", py_tally, METH_VARARGS, NULL},
     {"mean", py_mean, METH_VARARGS, NULL},
     {"blocks", py_blocks, METH_VARARGS, NULL}, {"equal", py_equal, METH_VARARGS, NULL},
-    {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL}, {"products", py_products, METH_VARARGS, NULL},
+    {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL}, {"runs", py_runs, METH_VARARGS, NULL}, {"products", py_products, METH_VARARGS, NULL},
     {"steps", py_steps, METH_VARARGS, NULL}, {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
 };
 
-#define FORM 1 /* counted up where a function is new, takes other arguments or gives other things, here and in kernels.py */
+#define FORM 2 /* counted up where a function is new, takes other arguments or gives other things, here and in kernels.py */
 
 static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernels", "Inner loops over the elements of tensors.", -1, METHODS};
 
