@@ -1,7 +1,7 @@
 """CLUE's files as token ids and targets: one module for both frameworks, for encoders and decoders.
 
 TNEWS, AFQMC, CMNLI, CLUEWSC 2020 and CSL are classifications of one text or two, CMRC 2018 asks where in a text the answer stands. What a
-model needs is `Example`s; `batch` pads them to arrays, `plan` says which head of a checkpoint fits a task and what its lower half is.
+model needs is `Example`s; `batch` pads them to arrays, `HEADS` says which head a task trains, `lower_half` what of a model is frozen.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ LABELS = {
     "tnews": None,  # labels.json has them
     "afqmc": ("0", "1"), "cmnli": ("entailment", "neutral", "contradiction"), "cluewsc": ("true", "false"), "csl": ("0", "1"), "cmrc": (),
 }  # fmt: skip
-HEADS = {True: ("qa",), False: ("score", "classification", "classifier")}  # of spans; of classes: of decoders, RoBERTa, BERT
+HEADS = {t: "ForQuestionAnswering" if t == "cmrc" else "ForSequenceClassification" for t in LABELS}  # whatever a family calls them
 
 
 class Row(NamedTuple):
@@ -131,22 +131,21 @@ def batch(examples: Sequence[Example], segments: bool) -> tuple[dict[str, np.nda
     return inputs, np.array([e.target for e in examples], "int64")
 
 
-def plan(checkpoint: str, config: str | None, task: str) -> tuple[str, list[str], list[str]]:
-    """(the head of this architecture that a task trains, it and what its library's class puts below it (a pooler), what is frozen: the
-    embeddings and the lower half of the layers)."""
+def lower_half(checkpoint: str, config: str | None) -> list[str]:
+    """What is frozen: the embeddings and the lower half of the layers."""
     with ckptkit.examine(checkpoint, **({"config": config} if config else {})) as found:
         if found.architecture is None:
             raise SystemExit(f"{checkpoint}: nobody here knows this architecture")
-        params = found.architecture.params.values()
-        groups = {p.group for p in params}
-        head = next((h for h in HEADS[task == "cmrc"] if h in groups), None)
-        if head is None:
-            raise SystemExit(f"{found.architecture.title} has no head for {task} here: one of {', '.join(sorted(groups))}")
         stack = next((name.partition(".{")[0] for name in found.architecture.params if "{layer}" in name), "")
         layers = max(found.graph.counts.values(), default=0) if stack else 0  # ALBERT's are one another's: none is frozen
-        classes = [c for d in found.architecture.dialects.values() for c in d.classes if head in c.groups]
-        of_texts = next((c.groups for c in classes if c.name.endswith(("ForSequenceClassification", "ForQuestionAnswering"))), {head})
-        return head, sorted(of_texts), ["embeddings", *([f"{stack}.0-{layers // 2 - 1}"] if layers > 1 else [])]
+        return ["embeddings", *([f"{stack}.0-{layers // 2 - 1}"] if layers > 1 else [])]
+
+
+def room(model: Any, length: int) -> int:
+    """How long a row may be: no longer than the table of positions, of which some models leave out the first rows."""
+    spec = model.spec
+    unused = spec.traits.pad + 1 if spec.traits.positions == "counted" and not spec.has("embeddings.reserved") else 0
+    return min(length, spec.sizes["positions"] - unused) if spec.has("embeddings.position") else length
 
 
 def right(said: np.ndarray, targets: np.ndarray) -> int:

@@ -17,7 +17,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 import numpy as np
 from arguments import Arguments, given, parse
-from clue import Tokens, batch, example, plan, read, right
+from clue import HEADS, Tokens, batch, example, lower_half, read, right, room
 
 import ckptkit
 
@@ -49,17 +49,17 @@ def loss_of(target: Any, said: Any) -> Any:
 def main(a: Arguments) -> tuple[list[float], list[float], Any]:
     """Train; (the loss of every epoch, the share that was right after it, the model)."""
     rows, labels = read(a.task, a.data)
-    head, heads, freeze = plan(a.checkpoint, a.config, a.task)
     keras.utils.set_random_seed(1)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model = ckptkit.build_transformer_model(
-            a.config, a.checkpoint, a.model, framework="keras", heads=heads,
-            labels=len(labels) or None, freeze=freeze, seed=1, given=given(a),
+            a.config, a.checkpoint, a.model, framework="keras", heads=[HEADS[a.task]],
+            labels=len(labels) or None, freeze=lower_half(a.checkpoint, a.config), seed=1, given=given(a),
         )  # fmt: skip
     print(*(str(w.message) for w in said), sep="\n")
+    head, length = model.asked[HEADS[a.task]], room(model, a.length)
     tokens = Tokens(a.vocab, rows, model.spec.sizes["vocab"])
-    inputs, targets = batch([example(r, tokens, labels, a.length) for r in rows], model.spec.has("embeddings.segment"))
+    inputs, targets = batch([example(r, tokens, labels, length) for r in rows], model.spec.has("embeddings.segment"))
     trained = keras.Model(model.input, model.output[head])
     decay = keras.optimizers.schedules.PolynomialDecay(a.rate, a.epochs * -(-len(rows) // a.batch), a.rate * 0.05)
     trained.compile(keras.optimizers.AdamW(decay), loss_of)

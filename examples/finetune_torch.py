@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from arguments import Arguments, given, parse
-from clue import Tokens, batch, example, plan, read, right
+from clue import HEADS, Tokens, batch, example, lower_half, read, right, room
 
 import ckptkit
 
@@ -26,16 +26,16 @@ def loss_of(said: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def main(a: Arguments) -> tuple[list[float], list[float], Any]:
     """Train; (the loss of every epoch, the share that was right after it, the model)."""
     rows, labels = read(a.task, a.data)
-    head, heads, freeze = plan(a.checkpoint, a.config, a.task)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model = ckptkit.build_transformer_model(
-            a.config, a.checkpoint, a.model, heads=heads,
-            labels=len(labels) or None, freeze=freeze, seed=1, given=given(a),
+            a.config, a.checkpoint, a.model, heads=[HEADS[a.task]],
+            labels=len(labels) or None, freeze=lower_half(a.checkpoint, a.config), seed=1, given=given(a),
         )  # fmt: skip
     print(*(str(w.message) for w in said), sep="\n")
+    head, length = model.asked[HEADS[a.task]], room(model, a.length)
     tokens = Tokens(a.vocab, rows, model.spec.sizes["vocab"])
-    examples = [example(r, tokens, labels, a.length) for r in rows]
+    examples = [example(r, tokens, labels, length) for r in rows]
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=a.rate)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, a.epochs)
     torch.manual_seed(1)

@@ -183,3 +183,48 @@ def test_what_bert4keras_t5_computes_otherwise_is_said(tmp_path: Path) -> None:
     told = [f.message for f in ckptkit.convert(v11, tmp_path / "b4k", to="bert4keras").findings if f.severity == "warning"]
     assert any("always takes scaled True; the model has False: outputs differ there" in m for m in told), told
 
+
+
+@pytest.mark.parametrize("case", ["albert_tf", "nezha_tf"])
+@pytest.mark.parametrize("container", ["hdf5", "tf"])
+def test_the_epsilon_that_bert4keras_adds_is_said_and_is_the_rebuilt_models(case: str, container: str, tmp_path: Path) -> None:
+    """models.py of 0.11.5: the norms of ALBERT's layers and of NEZHA's say none, and have Keras' 1e-7; the MLM head's says 1e-12."""
+    source, out = oracles.golden(case), tmp_path / "b4k"
+    said = [f for f in ckptkit.convert(source, out, to="bert4keras", container=container).findings if "1e-07" in f.message]
+    assert [f.severity for f in said] == ["warning"]
+    if container == "tf":
+        return
+    (config,) = out.glob("*config.json")
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "ckptkit"}))
+    spec = ckptkit.build_transformer_model(None, out, with_mlm=True).spec
+    eps = {leaf.path: spec.eps(leaf) for leaf in spec.leaves if leaf.kind == "norm"}
+    assert {e for path, e in eps.items() if path.startswith("encoder.")} == {1e-7}
+    assert eps["embeddings.norm"] == (1e-12 if case == "albert_tf" else 1e-7)
+    assert {e for path, e in eps.items() if path.startswith("mlm.")} <= {1e-12}
+    back = ckptkit.convert(out, tmp_path / "hf", to="hf").findings
+    assert any("1e-07" in f.message for f in back) and any(f.severity == "warning" and f.rule == "config" for f in back)
+
+
+@pytest.mark.parametrize("case", ["bert_tf", "electra_tf", "b4k_roformer", "b4k_roformer_v2", "b4k_gpt2"])
+def test_of_the_others_nothing_is_said_where_nothing_differs(case: str, tmp_path: Path) -> None:
+    found = ckptkit.convert(oracles.golden(case), tmp_path / "b4k", to="bert4keras", container="hdf5").findings
+    assert [f.message for f in found if "norm_eps" in f.message] == []
+
+
+def test_a_width_that_gpt2s_configuration_leaves_out_is_compared_and_what_has_no_effect_is_explained(tmp_path: Path) -> None:
+    from ckptkit.graph.account import unexplained_keys
+
+    source = tmp_path / "gpt2"
+    shutil.copytree(oracles.golden("hf_gpt2/safetensors"), source)
+    said = json.loads((source / "config.json").read_text())
+    said |= {"pad_token_id": 0, "eos_token_ids": [3]}
+    (source / "config.json").write_text(json.dumps(said))
+    with ckptkit.examine(source) as subject:
+        assert unexplained_keys(subject) == {}
+    with ckptkit.examine(oracles.golden("b4k_gpt2")) as subject:
+        assert unexplained_keys(subject) == {}
+    ckptkit.convert(source, tmp_path / "b4k", to="bert4keras")
+    ckptkit.convert(tmp_path / "b4k", tmp_path / "hf", to="hf")
+    assert "n_inner" in json.loads((tmp_path / "hf" / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({k: v for k, v in said.items() if k != "n_inner"}))
+    assert ckptkit.diff(source, tmp_path / "hf").exit_code == 0

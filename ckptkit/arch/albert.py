@@ -90,6 +90,7 @@ XXLARGE = {"layers": 12, "hidden": 4096, "heads": 64, "embedding": 128}
 TRAITS = {
     "encoder": L[:-1],
     "repeats": "layers",
+    "block_eps": "=block_norm_eps",
     "own": MLM_OWN,
     "heads": {
         "pooler": "pooler", "mlm": "lm", "sop": "pooled", "classifier": "pooled_or_tokens", "qa": "tokens", "span": "kept",
@@ -103,6 +104,13 @@ GOOGLE_FORM = ConfigForm(
     defaults={**DEFAULTS, "groups": 1, "inner_groups": 1},
     also={"net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "down_scale_factor": 1},
 )
+
+ONE_GROUP = {
+    "groups": (1, "bert4keras' ALBERT has one group of layers"),
+    "inner_groups": (1, "bert4keras' ALBERT has one layer in its group"),
+}
+# bert4keras' norms of its layers add Keras' own epsilon
+B4K_FORM = GOOGLE_FORM._replace(implied={"norm_eps": 1e-12, "block_norm_eps": 1e-7})
 
 # bert4keras' albert_unshared, and its BERT of narrower embeddings: as many groups as layers, each of one layer of its own
 UNSHARED = {"inner_groups": (1, "each of its layers has weights of its own")}
@@ -177,6 +185,47 @@ HF = Dialect(
 )
 
 MEMORY = memory(HF, {**BERT.modules, "embeddings.project": ...})
+TENSORFLOW = Dialect(
+    name="google",
+    title="google-research/albert (TensorFlow)",
+    style=GOOGLE,
+    container="tf",
+    filename="model.ckpt-best",
+    rows={
+        "bert/embeddings/word_embeddings": "embeddings.word",
+        "bert/embeddings/position_embeddings": "embeddings.position",
+        "bert/embeddings/token_type_embeddings": "embeddings.segment",
+        "bert/embeddings/LayerNorm": "embeddings.norm",
+        "bert/encoder/embedding_hidden_mapping_in": "embeddings.project",
+        G + "attention_1/self/query": L + "attention.query",
+        G + "attention_1/self/key": L + "attention.key",
+        G + "attention_1/self/value": L + "attention.value",
+        G + "attention_1/output/dense": L + "attention.output",
+        G + "LayerNorm": L + "attention.norm",
+        G + "ffn_1/intermediate/dense": L + "ffn.intermediate",
+        G + "ffn_1/intermediate/output/dense": L + "ffn.output",
+        G + "LayerNorm_1": L + "ffn.norm",
+        "bert/pooler/dense": "pooler",
+        "cls/predictions/transform/dense": "mlm.transform",
+        "cls/predictions/transform/LayerNorm": "mlm.norm",
+        "cls/predictions/output_bias": "mlm.decoder.bias",
+        "cls/seq_relationship/output_weights": "sop.weight",
+        "cls/seq_relationship/output_bias": "sop.bias",
+        "output_weights": "classifier.weight",
+        "output_bias": "classifier.bias",
+        "cls/squad/output_weights": "qa.weight",
+        "cls/squad/output_bias": "qa.bias",
+        "start_logits/dense": "span.start",
+        "end_logits/dense_0": "span.end.dense",
+        "end_logits/LayerNorm": "span.end.norm",
+        "end_logits/dense_1": "span.end.output",
+        "answer_class/dense_0": "span.answer.dense",
+        "answer_class/dense_1": "span.answer.output",
+    },
+    lacks=NO_PROJECTION,
+    config=GOOGLE_FORM,
+)
+
 ARCHITECTURE = Architecture(
     name="albert",
     title="ALBERT",
@@ -206,47 +255,7 @@ ARCHITECTURE = Architecture(
         "albert-xxlarge-zh": {**XXLARGE, "vocab": 21128},
     },
     dialects=(
-        Dialect(
-            name="google",
-            title="google-research/albert (TensorFlow)",
-            alias="bert4keras",
-            style=GOOGLE,
-            container="tf",
-            filename="model.ckpt-best",
-            rows={
-                "bert/embeddings/word_embeddings": "embeddings.word",
-                "bert/embeddings/position_embeddings": "embeddings.position",
-                "bert/embeddings/token_type_embeddings": "embeddings.segment",
-                "bert/embeddings/LayerNorm": "embeddings.norm",
-                "bert/encoder/embedding_hidden_mapping_in": "embeddings.project",
-                G + "attention_1/self/query": L + "attention.query",
-                G + "attention_1/self/key": L + "attention.key",
-                G + "attention_1/self/value": L + "attention.value",
-                G + "attention_1/output/dense": L + "attention.output",
-                G + "LayerNorm": L + "attention.norm",
-                G + "ffn_1/intermediate/dense": L + "ffn.intermediate",
-                G + "ffn_1/intermediate/output/dense": L + "ffn.output",
-                G + "LayerNorm_1": L + "ffn.norm",
-                "bert/pooler/dense": "pooler",
-                "cls/predictions/transform/dense": "mlm.transform",
-                "cls/predictions/transform/LayerNorm": "mlm.norm",
-                "cls/predictions/output_bias": "mlm.decoder.bias",
-                "cls/seq_relationship/output_weights": "sop.weight",
-                "cls/seq_relationship/output_bias": "sop.bias",
-                "output_weights": "classifier.weight",
-                "output_bias": "classifier.bias",
-                "cls/squad/output_weights": "qa.weight",
-                "cls/squad/output_bias": "qa.bias",
-                "start_logits/dense": "span.start",
-                "end_logits/dense_0": "span.end.dense",
-                "end_logits/LayerNorm": "span.end.norm",
-                "end_logits/dense_1": "span.end.output",
-                "answer_class/dense_0": "span.answer.dense",
-                "answer_class/dense_1": "span.answer.output",
-            },
-            lacks=NO_PROJECTION,
-            config=GOOGLE_FORM,
-        ),
+        TENSORFLOW,
         HF,
         tf(
             MODULES,
@@ -295,14 +304,12 @@ ARCHITECTURE = Architecture(
                 **b4k.MLM_BIAS,
                 "NSP-Proba": "sop",
             },
-            GOOGLE_FORM,
+            B4K_FORM,
             lacks=NO_PROJECTION,
             spelling=starting({"Transformer-0-0-": "Transformer-"}, layers),
-            limits={
-                "groups": (1, "bert4keras' ALBERT has one group of layers"),
-                "inner_groups": (1, "bert4keras' ALBERT has one layer in its group"),
-            },
+            limits=ONE_GROUP,
         ),
+        TENSORFLOW._replace(name="bert4keras", title="bert4keras (TensorFlow)", limits=ONE_GROUP, config=B4K_FORM),
         Dialect(
             name="bert4keras_unshared",
             title="bert4keras, embeddings narrower than BERT's layers (TensorFlow)",

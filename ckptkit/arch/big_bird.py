@@ -9,7 +9,9 @@ from ckptkit.arch._libraries.transformers import EMBEDDINGS, LAYERS
 from ckptkit.arch.bert import MODULES
 from ckptkit.schema import Architecture, Class, linear, norm
 
-HEADS = {"pooler": "pooler", "mlm": "lm", "nsp": "pooled", "classification": "first with =activation", "classifier": "pooled", "qa": "kept"}
+HEADS = {
+    "pooler": "pooler", "mlm": "lm", "nsp": "pooled", "classification": "first with =activation", "classifier": "pooled", "qa": "answers",
+}  # fmt: skip
 ATTENTION = {f"{L}attention.{part}": linear("heads head_dim", "hidden", bias="use_bias") for part in ("query", "key", "value")}
 OWN = {
     "classification.dense": linear("pooled", "hidden", group="classification"),
@@ -39,6 +41,7 @@ ARCHITECTURE = Architecture(
         blocks="=attention_type",
         block_size="=block_size",
         block_count="=num_random_blocks",
+        sep="=sep",
     ),
     relations=RELATIONS,
     fixed=BERT_FIXED,
@@ -66,10 +69,11 @@ ARCHITECTURE = Architecture(
                 keys={
                     "use_bias": may("use_bias"), "rescale_embeddings": may("rescale_embeddings"), "attention_type": may("attention_type"),
                     "block_size": may("block_size"), "num_random_blocks": may("num_random_blocks"),
+                    "sep_token_id": may("sep"),
                 },
                 defaults={
                     "activation": "gelu_tanh", "use_bias": True, "rescale_embeddings": False, "attention_type": "block_sparse",
-                    "block_size": 64, "num_random_blocks": 3,
+                    "block_size": 64, "num_random_blocks": 3, "sep": 66,
                 },
                 usual={"classifier_dropout": ...},
             ),

@@ -149,6 +149,7 @@ HF_USUAL = {
     "summary_proj_to_labels": True,
     "n_ctx": ...,
     "predict_special_tokens": ...,
+    "pad_token_id": ...,  # which token is the last of a text that is classified; here the mask says it
 }
 HPARAMS: dict[str, str | Key] = {"n_vocab": "vocab", "n_ctx": "positions", "n_embd": "hidden", "n_head": "heads", "n_layer": "layers"}
 OPENAI_IMPLIED = {"intermediate": "=4 hidden", "norm_eps": 1e-5, "tied": True}
@@ -235,7 +236,7 @@ HF = Dialect(
         keys=HF_KEYS,
         labels=True,
         marks={"model_type": "gpt2"},
-        defaults={**HF_DEFAULTS, "scaled": True, "scaled_by_layer": False},
+        defaults={**HF_DEFAULTS, "scaled": True, "scaled_by_layer": False, "intermediate": "=4 hidden"},
         also={"bos_token_id": end_of_text, "eos_token_id": end_of_text},
         usual=HF_USUAL,
         reader=Reader(unfold=of_bert4torch(HF_KEYS, "gpt2")),
@@ -315,6 +316,7 @@ B4K_FORM = ConfigForm(
     keys=B4K_KEYS,
     implied={"norm_eps": 1e-5, "tied": True, "scaled": True, "scaled_by_layer": False},
     defaults=DEFAULTS,
+    usual={"type_vocab_size": ...},  # its GPT-2 takes no segments, whatever a configuration says
     also={"type_vocab_size": 0},
 )
 

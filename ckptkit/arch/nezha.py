@@ -53,6 +53,9 @@ GOOGLE_FORM = ConfigForm(
     defaults=NEZHA_DEFAULTS,
 )
 
+# bert4keras' norms of it add Keras' own epsilon, but that of the MLM head
+B4K_FORM = GOOGLE_FORM._replace(implied={**GOOGLE_FORM.implied, "norm_eps": 1e-7, "mlm_norm_eps": 1e-12})
+
 HF = Dialect(
     name="hf",
     title="transformers 4.30 (PyTorch)",
@@ -83,6 +86,16 @@ HF = Dialect(
     ),
 )
 
+TENSORFLOW = Dialect(
+    name="google",
+    title="NEZHA-TensorFlow",
+    style=GOOGLE,
+    container="tf",
+    filename="model.ckpt",
+    rows={k: v for k, v in BERT.dialects["google"].rows.items() if v != POSITIONS},
+    config=GOOGLE_FORM,
+)
+
 ARCHITECTURE = Architecture(
     name="nezha",
     title="NEZHA",
@@ -99,16 +112,7 @@ ARCHITECTURE = Architecture(
         "nezha-cn-large": {"layers": 24, "hidden": 1024, "heads": 16, "vocab": 21128},
     },
     dialects=(
-        Dialect(
-            name="google",
-            title="NEZHA-TensorFlow",
-            alias="bert4keras",
-            style=GOOGLE,
-            container="tf",
-            filename="model.ckpt",
-            rows={k: v for k, v in BERT.dialects["google"].rows.items() if v != POSITIONS},
-            config=GOOGLE_FORM,
-        ),
+        TENSORFLOW,
         HF,
         memory(
             HF, {k: m for k, m in MODULES.items() if k != POSITIONS},
@@ -119,8 +123,9 @@ ARCHITECTURE = Architecture(
             },
         ),
         b4k.weights(
-            {k: v for k, v in BERT.dialects["bert4keras_h5"].rows.items() if v != POSITIONS}, GOOGLE_FORM,
+            {k: v for k, v in BERT.dialects["bert4keras_h5"].rows.items() if v != POSITIONS}, B4K_FORM,
             derived={"Embedding-Relative-Position/embeddings": Derived("distances farthest", "distances head_dim", made=True)},
         ),
+        TENSORFLOW._replace(name="bert4keras", title="bert4keras (TensorFlow)", config=B4K_FORM),
     ),
 )  # fmt: skip

@@ -16,7 +16,7 @@ WITHOUT_EFFECT = frozenset((
     "qa_dropout", "generator_hidden_dropout", "classifier_dropout_prob", "summary_last_dropout", "tie_weights_", "sinusoidal_pos_embds",
     "reorder_and_upcast_attn", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head",
     "pooler_type", "hidden_dropout", "embed_dropout", "resid_dropout", "layerdrop", "id2label", "label2id", "num_labels", "prefix",
-    "exponential_decay_length_penalty",
+    "exponential_decay_length_penalty", "eos_token_ids",
     "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k",
     "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
     "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "suppress_tokens",

@@ -216,15 +216,16 @@ class _Draft:
         """What single heads have of their own, where no key of the form (`keyed`) says it."""
         for canonical, (group, common) in self.arch.head_values.items():
             self.said.add(canonical)
-            if group not in self.groups or canonical in keyed:
+            if (group != "core" and group not in self.groups) or canonical in keyed:
                 continue
             usual, implied = self.values.get(common), self.form.implied
             has = self.values.get(canonical) or usual
             takes = implied.get(canonical) or implied.get(common) or usual
             told = has == usual and takes == implied.get(common)  # of the whole model already
             if None not in (has, takes) and has != takes and not told:
-                message = f"{self.target.title} takes {common} {takes} in its {group} head, where the model has {has}"
-                self.warn(canonical, f"{message}: its logits differ slightly")
+                where, what = ("its layers", "outputs") if group == "core" else (f"its {group} head", "its logits")
+                message = f"{self.target.title} takes {common} {takes} in {where}, where the model has {has}"
+                self.warn(canonical, f"{message}: {what} differ slightly")
                 self.unsaid[canonical] = has
 
     def keep(self) -> None:

@@ -27,6 +27,7 @@ from ..support.name_text import collapse
 from .flow import APPLICATIONS
 from .freeze import frozen
 from .spec import Leaf, Spec, make_spec, spec_of, spec_of_config
+from .tasks import Asked, asked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +67,8 @@ def build_transformer_model(
     `model`: "bert", "albert", ... or a key of bert4keras or bert4torch ("roformer_v2", "albert_unshared", "t5.1.1_encoder"; default: what
     the checkpoint and the configuration say); `application`: "encoder", "lm"
     (each position sees what comes before) or "unilm" (the second segment is written after the first); `heads`: further heads
-    by group ("classifier", with `labels` classes); `freeze`: names, globs, modules, ranges of layers ("embeddings",
+    by group ("classifier", with `labels` classes) or as transformers' classes end ("ForSequenceClassification", "ForTokenClassification",
+    "ForQuestionAnswering"; the model's `asked` has their names in its output); `freeze`: names, globs, modules, layers ("embeddings",
     "encoder.layers.0-5"); `initializer`: truncated_normal, normal, zeros or xavier_uniform instead of the authors' own for
     new weights, drawn by `seed`; `dtype`: of the parameters, None keeps the stored one (PyTorch);
     `resize_vocab`: rows of the vocabulary, further ones new; `init_missing`: parameters that the weights lack start anew as
@@ -91,19 +93,15 @@ def build_transformer_model(
         arch, values = _from_config(os.fspath(config_path), name)
         if resize_vocab is not None:
             more["vocab"] = resize_vocab
-        groups = _known(arch, heads, flags) | (parts(arch) if stack != "_encoder" else frozenset())
-        spec, _ = _as_called(model, spec_of_config(arch, {**values, **(given or {}), **more}, groups), None)
-        return finish(
-            spec,
-            None,
-            framework=framework,
-            application=application,
-            freeze=freeze,
-            initializer=initializer,
-            seed=seed,
-            dtype=dtype,
-            full_mask=full_mask,
-        )
+        wanted = asked(arch, heads)
+        groups = _known(arch, wanted.groups, flags) | (parts(arch) if stack != "_encoder" else frozenset())
+        made = spec_of_config(wanted.arch, {**values, **(given or {}), **more, **wanted.values}, groups | wanted.groups)
+        spec, _ = _as_called(model, wanted.on(made), None)
+        built = finish(
+            spec, None, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
+            dtype=dtype, full_mask=full_mask,
+        )  # fmt: skip
+        return _said_of(built, wanted)
     config = os.fspath(config_path) if config_path is not None else None
     with _examined(name, checkpoint_path, config=config, part=part, given={**(given or {}), **more}) as subject:
         found = subject.architecture
@@ -113,12 +111,19 @@ def build_transformer_model(
         refuse_errors(subject, init_missing)
         require_read(subject, "the model")
         _say_unread(unexplained_keys(subject))
-        groups = _known(found, heads, flags) | (parts(found) & subject.graph.groups if stack != "_encoder" else frozenset())
-        spec, weights = _as_called(model, with_new(subject, groups, resize_vocab), Weights(subject))
-        return finish(
+        wanted = asked(found, heads)
+        groups = _known(found, wanted.groups, flags) | (parts(found) & subject.graph.groups if stack != "_encoder" else frozenset())
+        spec, weights = _as_called(model, wanted.on(with_new(subject, groups, resize_vocab, wanted)), Weights(subject))
+        built = finish(
             spec, weights, framework=framework, application=application, freeze=freeze, initializer=initializer, seed=seed,
             dtype=dtype, full_mask=full_mask,
         )  # fmt: skip
+        return _said_of(built, wanted)
+
+
+def _said_of(built: Any, wanted: Asked) -> Any:
+    built.__dict__["asked"] = wanted.outputs
+    return built
 
 
 def _say_unread(unknown: Collection[str]) -> None:
@@ -196,7 +201,7 @@ def refuse_errors(subject: Subject, init_missing: bool = False) -> None:
 
 
 def _known(arch: Architecture, groups: Collection[str], flags: Collection[str]) -> frozenset[str]:
-    """The heads asked for by name, and for each of `flags` the first of its kind. UsageError for what the architecture does not have."""
+    """The heads asked for, and for each of `flags` the first of its kind. UsageError for what the architecture does not have."""
     have = {m.group for m in arch.modules.values()} - {"core"}
     stated = {g: head(text).kind for g, text in _heads(arch).items() if g in have} if flags else {}
     out = set(groups)
@@ -209,9 +214,6 @@ def _known(arch: Architecture, groups: Collection[str], flags: Collection[str]) 
         if of_kind is None:
             raise UsageError(f"{arch.title} has no head of the kind that {flag} asks for", hint=f"one of {', '.join(sorted(have))}")
         out.add(of_kind)
-    if out - have:
-        odd = sorted(out - have)
-        raise UsageError(f"{arch.title} has no head called {', '.join(odd)}", hint=one_of(odd[0], sorted(have)))
     return frozenset(out)
 
 
@@ -258,17 +260,17 @@ def _said(raw: Mapping[str, object], dialect: Dialect) -> int:
     return sum(first_said(settings, k) is not None for k in form.keys) + sum(settings.get(k) == v for k, v in form.marks.items())
 
 
-def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None) -> Spec:
+def with_new(subject: Subject, groups: frozenset[str], vocab: int | None = None, wanted: Asked | None = None) -> Spec:
     """The spec with heads that the weights hold and heads that they lack: sizes of the latter from relations and `given`."""
-    arch = subject.architecture
+    arch = wanted.arch if wanted is not None else subject.architecture
     assert arch is not None
     if groups <= subject.graph.groups | subject.tied_groups:
         return spec_of(subject, groups, vocab)
     held = spec_of(subject, groups & subject.graph.groups, vocab)
     values = {**held.values, **{a: n for a, n in held.sizes.items() if a not in arch.fixed}}
-    wanted = spec_of_config(arch, values, groups)
-    new = tuple(leaf for leaf in wanted.leaves if leaf.group in groups - subject.graph.groups)
-    return held._replace(leaves=held.leaves + new, ties={**held.ties, **wanted.ties}, sizes={**wanted.sizes, **held.sizes})
+    whole = spec_of_config(arch, {**values, **(wanted.values if wanted is not None else {})}, groups)
+    new = tuple(leaf for leaf in whole.leaves if leaf.group in groups - subject.graph.groups)
+    return held._replace(leaves=held.leaves + new, ties={**held.ties, **whole.ties}, sizes={**whole.sizes, **held.sizes})
 
 
 def arrays_of(

@@ -171,6 +171,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "mean": heads.mean,
     "first": heads.first,
     "ended": heads.ended,
+    "answers": heads.answers,
     "spans": heads.spans,
     "summary": heads.summary,
     "detector": heads.detector,
@@ -416,10 +417,8 @@ def _heads(run: Run, spec: Spec, hidden: Any, table: Any, ids: Any, mask: Any, o
             out[name] = run("last_linear", path, hidden, mask)
         elif kind == "first":
             out[name] = run("first", path, hidden, activation=activation)
-        elif kind == "ended":
-            out[name] = run("ended", path, hidden, ids)
-        elif kind in ("detector", "spans"):
-            out[name] = run(kind, path, hidden)
+        elif kind in ("ended", "answers", "detector", "spans"):
+            out[name] = run(kind, path, hidden, *((ids,) if kind in ("ended", "answers") else ()))
 
 
 def _classed(run: Run, spec: Spec, kind: str, path: str, stem: Callable[[Any], Any], hidden: Any, mask: Any) -> Any:

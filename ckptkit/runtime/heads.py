@@ -8,6 +8,8 @@ stemmed           one linear layer at every position, over the stem
 pooled            one linear layer over the pooled output (the first position where there is no pooler)
 tokens            one linear layer at every position
 spans             a linear layer each for where a span starts and where it ends, at every position: two numbers (UIE, before its sigmoid)
+answers           a feed-forward with its norm, then two numbers at every position; positions of the question but the first are out of it
+                  (BigBird: the question is what comes before the first separator)
 pooled_or_tokens  `pooled` where the model has a pooler, else `tokens` (transformers' two classes with one name; the one that
                   a configuration names decides)
 first             dense, tanh, linear over the first position (RoBERTa's classification head)
@@ -26,6 +28,7 @@ from __future__ import annotations
 from typing import Any
 
 from .blocks import activate, capped
+from .masks import before
 from .spec import Spec
 
 
@@ -78,6 +81,15 @@ def first(ops: Any, spec: Spec, node: Any, hidden: Any, activation: str = "") ->
 
 def spans(ops: Any, spec: Spec, node: Any, hidden: Any) -> Any:
     return ops.concatenate((node.start(hidden), node.end(hidden)), axis=-1)
+
+
+def answers(ops: Any, spec: Spec, node: Any, hidden: Any, ids: Any) -> Any:
+    x = node.norm(node.dense(activate(ops, str(spec.traits.activation), node.intermediate(hidden))) + hidden)
+    place = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0)
+    length = ops.sum(before(ids, int(str(spec.traits.sep)), ops=ops), axis=1)
+    length = ops.expand_dims(ops.cast(length < ops.shape(ids)[1], "int32") * length, 1)  # without a separator the first position alone
+    asked = ops.cast((place <= length) & (place > 0), x.dtype)
+    return node.output(x) - ops.expand_dims(asked, -1) * 1e6
 
 
 def ended(ops: Any, spec: Spec, node: Any, hidden: Any, ids: Any) -> Any:

@@ -315,13 +315,15 @@ class Further(TypedDict, total=False):
 class TransformerModel(nn.Module):
     """A model of a spec. `forward` gives a dict: "hidden", each head by its group, and with `trace` every array on the way.
 
-    `initialised` names the parameters that no checkpoint gave; `architecture` and `spec` say what it is.
+    `initialised` names the parameters that no checkpoint gave; `asked` has what each of the heads that were asked for is called in the
+    output; `architecture` and `spec` say what it is.
     """
 
     def __init__(self, spec: Spec, *, application: str = "encoder", dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.spec, self.application = spec, application
         self.initialised: tuple[str, ...] = ()
+        self.asked: Mapping[str, str] = {}
         roles = {b: "block" for stack in STACKS for b in spec.blocks(stack)}
         roles |= {h.path: h.kind for h in heads_of(spec).values() if h.kind != "part"}
         for leaf in spec.leaves:

@@ -194,6 +194,7 @@ RESOLVED: dict[str, object] = {
 }  # fmt: skip
 # what the configuration may switch off (null), or leave out where no form of the architecture has a value for it
 OPTIONS: dict[str, object] = {
+    "block_eps": None,
     "parallel": False, "residual_normed": False, "residual_scale": 1.0, "embedding_scale": 1.0, "logit_scale": 1.0, "logit_divisor": 1.0,
     "logit_cap": 0.0, "score_scale": 0.0, "score_scale_of": 0.0, "attention_cap": 0.0, "clip": 0.0, "rotary_size": 0, "window": 0,
     "windowed": False, "alibi": False, "per_token": 0, "normalised": False, "routed_scale": 1.0, "expert_groups": 1, "groups_per_token": 1,
@@ -278,7 +279,7 @@ WORDS: dict[str, frozenset[str]] = {
 }
 HEAD_KINDS = frozenset((
     "pooler", "lm", "stem", "classed", "stemmed", "pooled", "tokens", "pooled_or_tokens", "first", "ended", "summary", "last", "detector",
-    "spans", "entities", "in_parts", "kept", "part",
+    "spans", "answers", "entities", "in_parts", "kept", "part",
 ))  # fmt: skip
 ACTIVATIONS = frozenset(("gelu", "gelu_tanh", "gelu_10", "relu", "relu2", "silu", "tanh", "linear", "quick_gelu", "xielu"))
 
@@ -327,7 +328,10 @@ def required(arch: Canonical) -> frozenset[str]:
 
 
 def head_values(arch: Canonical) -> dict[str, tuple[str, str]]:
-    """Canonical value of one head alone -> (that head, the blocks' value that it has where nothing says otherwise)."""
+    """Canonical value of one head alone -> (that head, the blocks' value that it has where nothing says otherwise). Of the blocks alone
+    ("core"): likewise, the whole model's."""
     traits = {**Traits._field_defaults, **arch.traits}
     own = traits["own"] if isinstance(traits["own"], Mapping) else {}
-    return {value: (group, named(traits[field])) for group, has in own.items() for field, said in has.items() if (value := named(said))}
+    found = {value: (group, named(traits[field])) for group, has in own.items() for field, said in has.items() if (value := named(said))}
+    blocks = named(traits["block_eps"])
+    return {**found, **({blocks: ("core", named(traits["norm_eps"]))} if blocks else {})}

@@ -83,6 +83,28 @@ def test_the_same_script_trains_a_decoder(framework: str) -> None:
     assert values(model)[1] and not any(n.startswith("score") for n in values(model)[1])
 
 
+# key -> (a checkpoint, what its heads of texts and of answers are called)
+OTHERS = {
+    "roformer": ("b4k_roformer", "classification", "qa"), "modernbert": ("", "classifier", "classifier"),
+    "roformer_v2": ("b4k_roformer_v2", "classifier", "qa"), "gau_alpha": ("gau_alpha_orig", "classifier", "qa"),
+    "nezha": ("nezha_tf", "classifier", "qa"), "eurobert": ("", "classifier", "classifier"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["cluewsc", "cmrc"])
+@pytest.mark.parametrize("key", OTHERS)
+def test_the_same_script_trains_encoders_whose_heads_are_called_otherwise(key: str, task: str, tmp_path: Path) -> None:
+    case, of_texts, of_answers = OTHERS[key]
+    model = learnt("torch", oracles.golden(case) if case else encoders.make(key, tmp_path), task, epochs=100, model=key)
+    assert [*model.asked.values()] == [of_answers if task == "cmrc" else of_texts]
+    assert any(not p.requires_grad for p in model.parameters())
+
+
+def test_in_keras_the_answers_of_an_encoder_without_a_head_for_them_are_learnt(tmp_path: Path) -> None:
+    model = learnt("keras", encoders.make("modernbert", tmp_path), "cmrc", model="modernbert")
+    assert [*model.asked.values()] == ["classifier"]
+
+
 KEYS = [
     ("b4k_roformer", "roformer"), ("electra_tf", "electra"), ("hf_albert/safetensors", "albert"), ("hf_roberta/safetensors", None),
     ("hf_roberta/safetensors", "xlm_roberta"),
@@ -173,9 +195,15 @@ def test_texts_are_cut_to_the_length_and_padded() -> None:
     assert (inputs["attention_mask"].sum(1) == [len(e.ids) for e in examples]).all() and targets.tolist() == [1, 0] * 4
 
 
-def test_what_has_no_head_for_a_task_is_said() -> None:
-    with pytest.raises(SystemExit, match="no head for cmrc"):
-        clue.plan(str(oracles.FIXTURES / "forms" / "llama_whole"), None, "cmrc")
+@pytest.mark.parametrize("family", ["roberta", "luke"])
+def test_texts_are_no_longer_than_a_table_of_positions(family: str, tmp_path: Path) -> None:
+    """LUKE's has rows that no position is; RoBERTa's are a table of their own."""
+    model = ckptkit.build_transformer_model(None, encoders.make(family, tmp_path))
+    most = clue.room(model, 64)
+    assert clue.room(model, 8) == 8 and 40 < most < 64
+    model(torch.full((1, most), 5))
+    with pytest.raises(IndexError):
+        model(torch.full((1, most + 1), 5))
 
 
 @pytest.mark.parametrize("name", ["finetune_torch", "finetune_keras"])
