@@ -38,7 +38,7 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
             return NotFoundError("there is no such bucket", path=label, hint="check the name, the region and the endpoint")
         return NotFoundError("there is no such object", path=label, hint="check the address")
     credentials = CREDENTIALS.get(scheme, "")
-    if "RequestTimeTooSkewed" in text or "RequestExpired" in text or "not valid in the specified time frame" in text:
+    if any(words in text for words in _SKEWED_TEXTS):
         return CheckpointError(_CLOCK, path=label, hint=_CLOCK_HINT)
     if writing and ("NotImplemented" in text or "501 Not Implemented" in text or kind == "NotImplementedError"):
         return unconditional(label)
@@ -65,6 +65,8 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
 _ELSEWHERE = ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
+# and what Azure says of a shared access signature and of a key, and Google of an account's
+_SKEWED_TEXTS = (*_SKEWED, "not valid in the specified time frame", "Request date header too old", "Check your iat and exp values")
 _NOT_ALLOWED = {
     "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401", "AuthenticationFailed", "AuthorizationFailure",
     "AuthorizationPermissionMismatch", "InvalidAuthenticationInfo", "NoAuthenticationInformation",
