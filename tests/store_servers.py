@@ -53,7 +53,7 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens at now, and that the system gives to no connection while the server starts (it gives those above 32767)."""
+    """A port that nobody listens at now, and that the system gives to no connection meanwhile (it gives those above 32767)."""
     while True:
         with socket.socket() as s, suppress(OSError):
             s.bind(("127.0.0.1", random.SystemRandom().randrange(12_000, 32_000)))
@@ -105,7 +105,8 @@ def _weed(folder: Path) -> Iterator[str]:
         work.mkdir()
         ports = {n: free_port() for n in ("master.port", "volume.port", "filer.port", "s3.port")}
         command = [program("seaweedfs"), "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", f"-dir={work}"]
-        command += [f"-{n}={p}" for n, p in ports.items()] + [f"-{n}.grpc={free_port()}" for n in ports] + ["-volume.max=20"]
+        command += [f"-{n}={p}" for n, p in ports.items()] + [f"-{n}.grpc={free_port()}" for n in ports]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=20"]  # its catalogues, at ports that two of them would share
         with ExitStack() as stack:
             try:
                 made = stack.enter_context(process(command, ports["s3.port"], work))
@@ -203,15 +204,13 @@ def webdav(folder: Path, work: Path) -> Iterator[str]:
 
 
 @contextmanager
-def started(name: str, work: Path) -> Iterator[str]:
-    """A store by the name of its server; the address of its bucket."""
-    with ExitStack() as stack:
-        if name == "seaweedfs":
-            stack.enter_context(seaweedfs(work))
-            yield f"s3://{servers.BUCKET}"
-        elif name in ("azurite", "azurite-sas"):
-            stack.enter_context(azurite(work, sas=signature() if name == "azurite-sas" else ""))
-            yield f"az://{servers.BUCKET}"
-        else:
-            stack.enter_context(servers.s3())
-            yield f"s3://{servers.BUCKET}"
+def started(name: str, work: Path, hook: servers.Hook | None = None) -> Iterator[str]:
+    """A store by the name of its server, behind a proxy with that hook; the address of its bucket."""
+    if name == "seaweedfs":
+        made, scheme = seaweedfs(work, hook), "s3"
+    elif name in ("azurite", "azurite-sas"):
+        made, scheme = azurite(work, hook, sas=signature() if name == "azurite-sas" else ""), "az"
+    else:
+        made, scheme = servers.s3(hook), "s3"
+    with made:
+        yield f"{scheme}://{servers.BUCKET}"

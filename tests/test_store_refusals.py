@@ -134,6 +134,12 @@ def test_a_store_without_conditions_and_one_that_takes_no_such_parts(folder: Pat
                 assert tree_at(URL).list() == {} and tree_at(URL).uploads() == []
 
 
+def test_an_escaped_name_is_told_from_one_that_is_not_there(folder: Path) -> None:
+    with servers.s3():
+        servers.fill(folder / "source", "my model")
+        refused("inspect URL", folder, f"is s3://{servers.BUCKET}/my model meant?", f"s3://{servers.BUCKET}/my%20model")
+
+
 def test_a_hub_that_is_not_there_or_has_no_such_thing(folder: Path, tmp_path: Path) -> None:
     verbs = ("inspect URL", "digest URL", "convert SOURCE URL --container safetensors --force")
     (tmp_path / "name").mkdir()
@@ -159,6 +165,7 @@ def test_a_hub_that_is_not_there_or_has_no_such_thing(folder: Path, tmp_path: Pa
         ("status code: 400 Bad Request: <Error><Code>AuthorizationHeaderMalformed</Code></Error>", "another region"),
         ("Got invalid list response: missing field `Blobs`", "not as a store does"),
         ("Got invalid list response: unexpected `Event::Eof`", "the connection was cut"),
+        ("status code: 403 Forbidden: <AuthenticationErrorDetail>Request date header too old: 'x'</AuthenticationErrorDetail>", "clock"),
         ("Account must be specified\n\nDebug source:\nMissingAccount", "no credentials were found"),
     ],
 )

@@ -1,7 +1,8 @@
 """Objects of Azure written in parts, by any number of machines: block blobs, whose blocks are seen when a list of them is committed.
 
-Policy: obstore has no blocks in Python; a block goes to a signed address (`azure_addresses`), with its MD5, which the store holds it against (Put Block, Put Block List of the Blob service's REST
-API). A block's name holds its upload, number and MD5. Blocks that nobody commits are dropped by Azure a week after the last of them came.
+Policy: obstore has no blocks in Python; a block goes to a signed address (`azure_addresses`), with its MD5, which the store holds it
+against (Put Block, Put Block List of the Blob service's REST API). A block's name holds its upload, number and MD5. Blocks that nobody
+commits are dropped by Azure a week after the last of them came.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Addresses of Azure's objects that are signed: for the requests that the stores' library has no call for.
 
-Policy: by the account's key or the shared access signature that the environment gives, else as the library signs for the credentials that it
-has. The library signs the escaped name, Azure verifies the name: it is asked only for names that need no escapes.
+Policy: by the account's key or the shared access signature that the environment gives, else as the library signs for the credentials
+that it has. The library signs the escaped name, Azure verifies the name: it is asked only for names that need no escapes.
 Source: "Create a service SAS" of the storage services' documentation.
 """
 
