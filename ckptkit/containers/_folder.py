@@ -335,6 +335,9 @@ def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
         return NotFoundError(
             f"holds no checkpoint that can be read: {'; '.join(refused[:4])}", path=folder, hint="name a file to learn more"
         )
+    if ".ckptkit" in names:
+        hint = f"begin it again, or see ckptkit clean {printable(folder, 500)}"
+        return NotFoundError("holds no checkpoint: a conversion into it is under way, or was not finished", path=folder, hint=hint)
     what = f"holds no checkpoint ({len(names)} other entries)"
     return NotFoundError(what, path=folder, hint="name the file, the TensorFlow prefix, or the directory that holds it")
 

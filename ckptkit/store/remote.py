@@ -22,7 +22,7 @@ from .pieces import Kept
 from .reaching import is_r2, library, options
 from .recent import Recent
 from .remote_blob import MOST, Ahead, RemoteBlob
-from .said import ExistsError, not_a_store, refused, refused_code, replaced, unconditional
+from .said import ExistsError, not_a_store, refused, refused_code, replaced, unconditional, without_ranges
 
 if TYPE_CHECKING:
     from .interface import Sink
@@ -246,7 +246,7 @@ class RemoteTree:
         except CheckpointError:
             raise
         except Exception as e:
-            if type(e).__name__ == "NotSupportedError" and self._is_page(name):
+            if without_ranges(e) and self._is_page(name):
                 message = "its server answers with a web page"
                 raise UnknownFormatError(message, path=self.label(name), hint="is a proxy or a login between it and here?") from None
             raise refused(e, self.label(name)) from None
