@@ -39,7 +39,8 @@ def pytest_collection_finish() -> None:
 
 
 def _of_stores() -> dict[str, str]:
-    return {n: v for n, v in os.environ.items() if n.startswith(("AWS_", "AZURE_", "GOOGLE_", "GS_", "HF_ENDPOINT", "HF_TOKEN", "CKPTKIT_"))}
+    marks = ("AWS_", "AZURE_", "GOOGLE_", "GS_", "HF_ENDPOINT", "HF_TOKEN", "CKPTKIT_")
+    return {n: v for n, v in os.environ.items() if n.startswith(marks)}
 
 
 _before = _of_stores()

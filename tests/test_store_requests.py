@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import socket
 import threading
@@ -218,7 +219,11 @@ def test_what_the_environment_says_of_payers_and_keys_of_the_store_goes_with_the
         (begun,) = [r for r in mine if r.method == "POST" and "uploads" in r.path]
         assert begun.headers["x-amz-server-side-encryption"] == "aws:kms"
         assert begun.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
-        with servers.environment(AWS_SERVER_SIDE_ENCRYPTION="sse-c"), pytest.raises(UnsupportedError, match="customer's key"):
+        with servers.environment(AWS_SERVER_SIDE_ENCRYPTION="sse-c"), pytest.raises(UsageError, match="does not fit together"):
+            convert(source, f"s3://{servers.BUCKET}/own", container="safetensors", force=True)
+        key = base64.b64encode(bytes(32)).decode()
+        customers = servers.environment(AWS_SERVER_SIDE_ENCRYPTION="sse-c", AWS_SSE_CUSTOMER_KEY_BASE64=key)
+        with customers, pytest.raises(UnsupportedError, match="customer's key"):
             convert(source, f"s3://{servers.BUCKET}/own", container="safetensors", force=True)
 
 

@@ -203,7 +203,8 @@ def test_what_may_not_be_removed_is_told_when_all_else_is_gone() -> None:
 
 @pytest.mark.parametrize("token", ["sp=rwd&sig=a%2Bb%3D", "?sp=rwd&sig=a+b="])
 def test_an_address_with_a_shared_access_signature_names_the_object(token: str) -> None:
-    with servers.environment(AZURE_STORAGE_ACCOUNT_NAME="mine", AZURE_STORAGE_ENDPOINT="https://mine.example/", AZURE_STORAGE_SAS_TOKEN=token):
+    said = {"AZURE_STORAGE_ACCOUNT_NAME": "mine", "AZURE_STORAGE_ENDPOINT": "https://mine.example/", "AZURE_STORAGE_SAS_TOKEN": token}
+    with servers.environment(**said):
         tree = trees.tree_of("az://box")[0]
         assert azure_addresses.address(tree, "PUT", "a/b c+ä.bin") == (  # type: ignore[arg-type]
             "https://mine.example/box/a/b%20c%2B%C3%A4.bin?sp=rwd&sig=a%2Bb%3D"

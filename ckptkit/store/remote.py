@@ -22,7 +22,7 @@ from .pieces import Kept
 from .reaching import is_r2, library, options
 from .recent import Recent
 from .remote_blob import MOST, Ahead, RemoteBlob
-from .said import ExistsError, not_a_store, refused, refused_code, replaced, unconditional, without_ranges
+from .said import ExistsError, not_a_store, refused, refused_code, replaced, unconditional, unopened, without_ranges
 
 if TYPE_CHECKING:
     from .interface import Sink
@@ -84,7 +84,7 @@ class RemoteTree:
         except CheckpointError:
             raise
         except Exception as e:
-            raise refused(e, root) from None
+            raise unopened(e, root) from None
 
     def _open(self) -> Any:
         return library(self.root, options(self.root))

@@ -69,6 +69,16 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
 
 _ELSEWHERE = ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+def unopened(e: Exception, root: str) -> CheckpointError:
+    """The error to raise for what the library raised before anything was asked for: it does not like what the environment says."""
+    error = refused(e, root)
+    if error.message != "cannot be read":
+        return error
+    scheme = root.partition("://")[0]
+    names = {"s3": "AWS_*", "gs": "GOOGLE_*", "az": "AZURE_*"}.get(scheme, "proxies")
+    return UsageError("what the environment says of this store does not fit together", path=root, hint=f"see the variables ({names})")
+
+
 def without_ranges(e: Exception) -> bool:
     """Whether a server that was asked for a part of an object has given another answer."""
     text = str(e)
