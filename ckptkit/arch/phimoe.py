@@ -54,6 +54,8 @@ def two_rounds(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 def biased(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """llama.cpp loads none without biases of attention's output and of the head, nor has heads of another width."""
     yield from square(values)
+    if values.get("rope_type") == "longrope":
+        yield "rope_type", "its conversion has another growth of positions than the family's short_mscale and long_mscale"
     for switch in ("attention_bias", "lm_head_bias"):
         if values.get(switch) is not True:
             yield switch, "its code of this architecture loads biases only"
