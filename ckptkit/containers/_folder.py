@@ -30,7 +30,7 @@ ENTRIES = 20_000  # names that are looked at below a folder
 DEPTH = 8  # folders below it
 _USUAL = ("model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model")  # of one model in several formats
 _ANYTHING = (".npz", ".npy", ".jl", ".joblib", "saved_model.pb", "params_shapes.json")  # of WEAK ranks, or the folder's own
-# what numbers the parts of one model in files' names: verl's model_world_size_8_rank_0.pt, FSDP's local pytorch_model_fsdp_0_rank0.bin,
+# what numbers the parts of one model in files' names: FSDP's local pytorch_model_fsdp_0_rank0.bin, mp_rank_00.pt,
 # layer_01-model_00-model_states.pt of DeepSpeed's pipelines
 _OF_RANK = re.compile(r"(?i)(?:^|[._-])(?:rank|tp|pp|mp|stage|layer|shard|part|split|world_size)[._-]?[0-9]+(?![0-9])")
 RANKS = "join them with the library that wrote them, and save the whole model; a file that is named is read as it stands"
@@ -336,6 +336,9 @@ def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
         return NotFoundError(
             f"holds no checkpoint that can be read: {'; '.join(refused[:4])}", path=folder, hint="name a file to learn more"
         )
+    if ".ckptkit" in names:
+        hint = f"begin it again, or see ckptkit clean {printable(folder, 500)}"
+        return NotFoundError("holds no checkpoint: a conversion into it is under way, or was not finished", path=folder, hint=hint)
     what = f"holds no checkpoint ({len(names)} other entries)"
     return NotFoundError(what, path=folder, hint="name the file, the TensorFlow prefix, or the directory that holds it")
 
