@@ -35,7 +35,7 @@ LOST = {  # what no key says, and the model's code takes otherwise where it is n
     "qwen3": {"layer_types", "sliding_window"}, "qwen2_moe": {"layer_types", "sliding_window"},
     "smollm3": {"layer_types", "sliding_window"},
     "qwen3_moe": {"sliding_window"}, "exaone4": {"layer_types", "sliding_window"}, "deepseek_v2": {"num_key_value_heads"},
-    "deepseek_v32": {"num_key_value_heads", "layer_types"}, "glm_moe_dsa": {"num_key_value_heads", "layer_types"},
+    "kimi_linear": {"num_key_value_heads"}, "deepseek_v32": {"num_key_value_heads", "layer_types"}, "glm_moe_dsa": {"num_key_value_heads", "layer_types"},
     "deepseek_v3": {"num_key_value_heads"}, "bloom": {"intermediate_size", "num_key_value_heads"},
     "falcon": {"intermediate_size", "num_key_value_heads"},
     "gpt2": {"intermediate_size", "num_key_value_heads"}, "gpt_bigcode": {"intermediate_size", "num_key_value_heads"},
