@@ -35,7 +35,8 @@ LOST = {  # what no key says, and the model's code takes otherwise where it is n
     "qwen3": {"layer_types", "sliding_window"}, "qwen2_moe": {"layer_types", "sliding_window"},
     "smollm3": {"layer_types", "sliding_window"},
     "qwen3_moe": {"sliding_window"}, "exaone4": {"layer_types", "sliding_window"}, "deepseek_v2": {"num_key_value_heads"},
-    "kimi_linear": {"num_key_value_heads"}, "deepseek_v32": {"num_key_value_heads", "layer_types"}, "glm_moe_dsa": {"num_key_value_heads", "layer_types"},
+    "kimi_linear": {"num_key_value_heads"},
+    "deepseek_v32": {"num_key_value_heads", "layer_types"}, "glm_moe_dsa": {"num_key_value_heads", "layer_types"},
     "deepseek_v3": {"num_key_value_heads"}, "bloom": {"intermediate_size", "num_key_value_heads"},
     "falcon": {"intermediate_size", "num_key_value_heads"},
     "gpt2": {"intermediate_size", "num_key_value_heads"}, "gpt_bigcode": {"intermediate_size", "num_key_value_heads"},
@@ -192,7 +193,7 @@ def test_older_families_come_back_under_the_names_that_any_class_loads(family: s
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("family", ["mamba2", "bamba", "kimi_linear", "lfm2", "gemma3n", "deepseek_v32"])
+@pytest.mark.parametrize("family", ["mamba2", "bamba", "kimi_linear", "lfm2", "gemma3n", "deepseek_v32", "gpt_oss"])
 def test_what_llama_cpp_reads_in_float32_alone_stays_so(family: str, dtype: str, tmp_path: Path) -> None:
     """Convolutions, decays, what chooses keys or mixes streams (`prepare_tensors` of llama.cpp's conversion/base.py), whatever the type of
     the others: its code has no other kernels for them."""
@@ -202,7 +203,8 @@ def test_what_llama_cpp_reads_in_float32_alone_stays_so(family: str, dtype: str,
         single = {n for n, t in ck.tensors.items() if len(t.spec.shape) > 1 and t.spec.dtype == "F32"}
         others = {t.spec.dtype for n, t in ck.tensors.items() if n.endswith("token_embd.weight")}
     ends = ("ssm_conv1d.weight", "ssm_conv1d_q.weight", "ssm_conv1d_k.weight", "ssm_conv1d_v.weight", "ssm_a", "ssm_d",
-            "shortconv.conv.weight", "altup_correct_coef.weight", "altup_predict_coef.weight", "indexer.proj.weight")  # fmt: skip
+            "shortconv.conv.weight", "altup_correct_coef.weight", "altup_predict_coef.weight", "indexer.proj.weight",
+            "_exps.bias")  # fmt: skip
     assert others == {"F16" if dtype == "float16" else "BF16"}
     assert any(n.endswith(ends) for n in single)
     assert all(n.endswith(ends) or "norm" in n or "ffn_gate_inp" in n for n in single)
