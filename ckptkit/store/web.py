@@ -28,8 +28,10 @@ class WebTree(RemoteTree):
         there = self.usual(folder) if not self._dav else {}
         found = coming.result() if coming is not None else None
         if found is None:
-            if len(there) == len(USUAL) and self._found.get(f"{base}.ckptkit/none") is not None:
-                message = "its server has every name that is asked for"
+            nobodys = f"{base}.ckptkit/none"
+            if len(there) == len(USUAL) and self._found.get(nobodys) is not None:
+                page = self._is_page(nobodys)
+                message = "its server answers with a web page" if page else "its server has every name that is asked for"
                 raise UnknownFormatError(message, path=self.label(folder), hint="is a proxy or a login between it and here?")
             return there
         asked = pool().map(lambda n: (n, there.get(n) or self.entry(base + n)), [n for n, e in found.items() if e.size >= 0])
