@@ -20,7 +20,7 @@ ROTARY: Mapping[str, tuple[str, ...]] = {  # type -> what the library's code of 
     "default": (), "linear": ("factor",), "dynamic": ("factor",), "yarn": ("factor",), "proportional": (), "mrope": (),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor"), "longrope": ("short_factor", "long_factor"),
 }  # fmt: skip
-TOLD = ("quantization_config", "position_embedding_type", "add_cross_attention", "pruned_heads")  # by rules of their own
+TOLD = ("quantization_config", "quantization", "position_embedding_type", "add_cross_attention", "pruned_heads")  # by rules of their own
 OBJECTS = ("rope_scaling", "rope_parameters")
 
 
