@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from .._typing import TYPE_CHECKING
@@ -185,6 +186,11 @@ class HubTree(RemoteTree):
             self.pending.files.delete(name)
             if self._committed(name) is not None:
                 self.pending.remove(name, True)
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Remove files."""
+        for n in list(names):
+            self.delete(n)
 
     def sink(self, name: str) -> Sink:
         """Where a file is gathered in parts."""

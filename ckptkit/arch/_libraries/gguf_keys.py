@@ -35,6 +35,10 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "eurobert": ("eurobert", "EuroBertModel"),
     "nomic-bert": ("nomic_bert", "NomicBertModel"),
     "llama": ("llama", "LlamaForCausalLM"),
+    "qwen": ("qwen", "QWenLMHeadModel"),
+    "baichuan": ("baichuan", "BaichuanForCausalLM"),
+    "deepseek32": ("deepseek_v32", "DeepseekV32ForCausalLM"),
+    "glm-dsa": ("glm_moe_dsa", "GlmMoeDsaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
     "gemma": ("gemma", "GemmaForCausalLM"),
@@ -218,6 +222,18 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
         out["layer_types"] = ["linear_attention" if k else "full_attention" for k in kinds[:layers]]
     if name == "granitehybrid":
         out["position_embedding_type"] = "nope" if of.get("rope.scaling.finetuned") is False else "rope"
+        if isinstance(each, list):
+            out["attn_layer_indices"] = [i for i, n in enumerate(each) if n]
+        turned, wide = of.get("rope.dimension_count"), width
+        if width is None and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
+            wide = hidden // heads
+        if turned is not None and turned == wide:  # which Bamba's configuration does not mean by saying nothing
+            out["rope_part"] = 1.0
+    indexed = of.get("attention.indexer.types")
+    if name == "glm-dsa" and isinstance(indexed, list) and isinstance(layers, int):
+        out["indexer_types"] = ["full" if t else "shared" for t in indexed[:layers]]
+    if name == "baichuan":  # which its runtime tells by the layers, and the head by nothing
+        out |= {"alibi": layers == 40, "normed_head": False}
     return {k: v for k, v in out.items() if v is not None}
 
 
@@ -252,6 +268,8 @@ def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> d
     model, cls = MODELS[name]
     if name == "llama" and of.get("expert_count"):
         model, cls = "mixtral", "MixtralForCausalLM"
+    elif name == "granitehybrid" and of.get("rope.scaling.finetuned") is True:  # Granite's own do not turn
+        model, cls = "bamba", "BambaForCausalLM"
     elif name == "bert" and SEGMENTS not in kept:
         model, cls = "distilbert", "DistilBertModel"
     elif name == "mamba" and of.get("ssm.dt_b_c_rms"):

@@ -72,6 +72,16 @@ def minicpm3(modules: Mapping[str, Module]) -> Dialect:
     )  # fmt: skip
 
 
+INDEX_NAMES = {
+    A + "indexer.query": B + "indexer.attn_q_b", A + "indexer.key": B + "indexer.attn_k", A + "indexer.key_norm": B + "indexer.k_norm",
+    A + "indexer.weights": B + "indexer.proj",
+}  # fmt: skip
+INDEX_KEYS: dict[str, str | Key] = {
+    "attention.indexer.head_count": may("index_heads"), "attention.indexer.key_length": may("index_dim"),
+    "attention.indexer.top_k": may("index_topk"),
+}  # fmt: skip
+
+
 def latent(second: bool) -> Callable[[Values], Iterator[tuple[str, str]]]:
     """What llama.cpp's deepseek2 cannot say. `second`: DeepSeek-V2's code."""
 
@@ -87,18 +97,23 @@ def latent(second: bool) -> Callable[[Values], Iterator[tuple[str, str]]]:
     return conflicts
 
 
-def deepseek2(modules: Mapping[str, Module], gating: int, *, second: bool = False) -> Dialect:
-    """The dialect of DeepSeek's kind: llama.cpp calls all of them deepseek2. `gating`: what weights experts; `second`: DeepSeek-V2, whose
-    code adds no weights up to one and chooses groups of experts by their best, or none."""
-    keys, also = dict(MLA_KEYS), dict(MLA_ALSO)
+def deepseek2(
+    modules: Mapping[str, Module], gating: int, *, second: bool = False, name: str = "deepseek2", keys: Mapping[str, str | Key] = {},
+    also: Mapping[str, object] = {}, loose: Mapping[str, object] = {},
+) -> Dialect:  # fmt: skip
+    """The dialect of DeepSeek's kind: llama.cpp calls most of them deepseek2. `gating`: what weights experts; `second`: DeepSeek-V2, whose
+    code adds no weights up to one and chooses groups of experts by their best, or none; those of another `name` have an indexer, with
+    further `keys`, values of keys (`also`) and values that may go unsaid (`loose`)."""
+    keys, also = {**MLA_KEYS, **(INDEX_KEYS if name != "deepseek2" else {}), **keys}, {**MLA_ALSO, **also}
     usual: dict[str, object] = {"rope_interleave": True}
-    free = dict(MLA_FREE)
+    free = {**MLA_FREE, **loose}
     if second:
         keys |= dict.fromkeys(("expert_weights_norm", "expert_group_count", "expert_group_used_count"), "")
         also["expert_weights_norm"] = False
         free |= dict.fromkeys(("normalise_experts", "expert_groups", "groups_per_token"), ...)
         usual |= {"topk_method": "greedy", "expert_groups": 1, "groups_per_token": 1}  # which a file without groups means
+    rows = {k: v for k, v in MLA.items() if name == "deepseek2" or k.partition(".weight")[0] != B + "attn_q"}  # queries of low rank only
     return gguf(
-        "deepseek2", modules, experts="moe_intermediate", implied={"activation": "silu"}, names=MLA_NAMES, rows=MLA, keys=keys,
+        name, modules, experts="moe_intermediate", implied={"activation": "silu"}, names={**MLA_NAMES, **INDEX_NAMES}, rows=rows, keys=keys,
         also={**also, "expert_gating_func": gating}, rope=("growth",), free=free, conflicts=latent(second), bare=(OUTPUT,), defaults=usual,
     )  # fmt: skip
