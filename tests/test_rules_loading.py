@@ -54,7 +54,9 @@ def test_a_wrapper_in_a_file_that_no_loader_takes_by_itself_is_no_finding(tmp_pa
     assert said(folder(tmp_path, "module.", file="step-100.safetensors")) == []
 
 
-@pytest.mark.parametrize(("under", "declared", "name"), [("bert.", "ernie", "ErnieForPreTraining"), ("ernie.", "bert", "BertForPreTraining")])
+@pytest.mark.parametrize(
+    ("under", "declared", "name"), [("bert.", "ernie", "ErnieForPreTraining"), ("ernie.", "bert", "BertForPreTraining")]
+)
 def test_the_prefix_of_a_cousin_is_not_the_one_that_is_looked_for(under: str, declared: str, name: str, tmp_path: Path) -> None:
     path = folder(tmp_path, "", under=under, model_type=declared, architectures=[name])
     ((severity, message),) = said(path)

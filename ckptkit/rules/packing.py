@@ -41,8 +41,8 @@ def packing(s: Subject) -> Iterator[Finding]:
 def packing_config(s: Subject) -> Iterator[Finding]:
     """What `quantization_config` (or MLX's `quantization`, or hf_quant_config.json) names is there, and nothing else. A loader goes by the
     configuration: weights that it does not know to be packed are taken for numbers, modules that it leaves alone are not decoded,
-    and where it expects codes it finds none. Of two copies that differ (MLX's `quantization` and `quantization_config`) its loader takes the
-    first: a warning.
+    and where it expects codes it finds none. Of two copies that differ (MLX's `quantization` and `quantization_config`) its loader takes
+    the first: a warning.
     """
     said, weights = s.packings.said, s.packings.weights
     if not weights and said is None:

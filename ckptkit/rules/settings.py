@@ -94,7 +94,7 @@ def rotary(s: Subject) -> Iterator[Finding]:
         needs = ROTARY.get(kind)
         if needs is None:
             yield Finding(
-                "warning", "config", key, f"{s.config_name} says {key} {printable(repr(kind), 40)}: no such rotary positions are known here",
+                "warning", "config", key, f"{s.config_name} says {key} {printable(repr(kind), 40)}: no such rotary positions are known",
                 f"one of {', '.join(ROTARY)}", "undecided",
             )  # fmt: skip
             continue
@@ -154,5 +154,5 @@ def chosen(s: Subject) -> Iterator[Finding]:
         key = s.values.keys.get(canonical, canonical)
         cut = canonical == "expert_groups" and said > 0 and most % said
         if said > most or said < 1 or cut:
-            why = "which it does not divide" if cut and said <= most else "its code cannot choose so many" if said > most else "none is chosen"
+            why = "which it does not divide" if cut and said <= most else "it cannot choose so many" if said > most else "none is chosen"
             yield Finding("error", "config", key, f"{s.config_name} says {key} {said}; there are {most} {of}: {why}", "get the right one")
