@@ -17,7 +17,8 @@ HIDDEN, HEADS, KV, DIM, WIDTH, VOCAB, EXPERTS = 24, 4, 2, 6, 10, 11, 4
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "num_hidden_layers": 2,
-    "num_attention_heads": HEADS, "num_key_value_heads": KV, "head_dim": DIM, "intermediate_size": WIDTH, "vocab_size": VOCAB, "rms_norm_eps": 1e-6, "hidden_act": "silu",
+    "num_attention_heads": HEADS, "num_key_value_heads": KV, "head_dim": DIM, "intermediate_size": WIDTH,
+    "vocab_size": VOCAB, "rms_norm_eps": 1e-6, "hidden_act": "silu",
     "tie_word_embeddings": False, "rope_parameters": ROPE, "max_position_embeddings": 64,
 }  # fmt: skip
 MIXTRAL = {
