@@ -2,7 +2,8 @@
 
 Source: docs/gguf.md of ggml, gguf.cpp and llama-gguf-split of llama.cpp. Dimensions lie in the file from the innermost to the outermost;
 here they are row-major. A tensor of a block type is one stored tensor whose dtype is that type (see `ckptkit.packing.ggml`). The
-key-value pairs are kept with their types in extras["gguf"]; arrays among them that are weights (`header.WEIGHTS`) are tensors; a vocabulary stays in the file until it is asked for (`header.items`).
+key-value pairs are kept with their types in extras["gguf"]; arrays among them that are weights (`header.WEIGHTS`) are tensors; a
+vocabulary stays in the file until it is asked for (`header.items`).
 
 Policy: in a big-endian file numbers are turned round as they are read. Blocks of codes there are NOT read: llama.cpp's converter leaves
 their scales as they were, its own script swaps them, and no byte says which of the two has happened; a finding does.
