@@ -58,6 +58,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "deepseek_v32": {**LATENT, "index_n_heads": 2, "index_head_dim": 64, "index_topk": 64},
     "glm_moe_dsa": {**LATENT, "index_n_heads": 2, "index_head_dim": 64, "index_topk": 64, "indexer_types": ["full", "shared"]},
+    "kimi_linear": {
+        **{k: v for k, v in LATENT.items() if k not in ("n_routed_experts", "num_experts_per_tok", "n_group", "n_shared_experts")},
+        "q_lora_rank": None, "layer_types": ["linear_attention", "full_attention"], "mlp_layer_types": ["dense", "sparse"],
+        "linear_head_dim": 16, "linear_num_heads": 4, "num_experts": 4, "num_experts_per_token": 2, "num_shared_experts": 1,
+    },
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64},
 }
 # ggml takes gelu from a table in float16, of 11 bits

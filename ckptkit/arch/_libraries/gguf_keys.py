@@ -35,6 +35,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "eurobert": ("eurobert", "EuroBertModel"),
     "nomic-bert": ("nomic_bert", "NomicBertModel"),
     "llama": ("llama", "LlamaForCausalLM"),
+    "kimi-linear": ("kimi_linear", "KimiLinearForCausalLM"),
     "qwen": ("qwen", "QWenLMHeadModel"),
     "baichuan": ("baichuan", "BaichuanForCausalLM"),
     "deepseek32": ("deepseek_v32", "DeepseekV32ForCausalLM"),
@@ -102,7 +103,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
 # of how many layers the runtime takes one to see everything, where no key says which (llama_hparams::set_swa_pattern)
 PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5, "gemma4": 6}
 BY_HEADS: Mapping[str, tuple[str, str]] = {
-    "granitehybrid": ("attention", "mamba")
+    "granitehybrid": ("attention", "mamba"), "kimi-linear": ("full_attention", "linear_attention"),
 }  # what layers are that have heads of keys, and that do not
 ONE_PART: Mapping[str, str] = {"nemotron_h": "mlp", "nemotron_h_moe": "moe"}  # what layers are that are as wide as a list says
 DELTA = ("qwen3next", "qwen35", "qwen35moe")  # which have linear attention in the layers that a key lists
@@ -232,6 +233,8 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
     indexed = of.get("attention.indexer.types")
     if name == "glm-dsa" and isinstance(indexed, list) and isinstance(layers, int):
         out["indexer_types"] = ["full" if t else "shared" for t in indexed[:layers]]
+    if name == "kimi-linear" and isinstance(heads, int):
+        out["linear_heads"] = heads
     if name == "baichuan":  # which its runtime tells by the layers, and the head by nothing
         out |= {"alibi": layers == 40, "normed_head": False}
     return {k: v for k, v in out.items() if v is not None}

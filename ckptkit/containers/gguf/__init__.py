@@ -93,9 +93,9 @@ def open(path: str) -> Checkpoint:
                 tensors[name] = _stored(Info(name, (span.many,), "F32", span.offset, span.length), header, file)
         findings += _remarks(header, file)
     total = _number(first, TOTAL, -1)
-    held = sum(len(header.tensors) for header in headers.values())  # without those that lie among the keys
-    if len(headers) > 1 and total not in (-1, held):
-        findings.append(Finding("error", "shards", TOTAL, f"the split files hold {held} tensors; {TOTAL} says {total}"))
+    many = sum(len(header.tensors) for header in headers.values())  # without those that lie among the keys
+    if len(headers) > 1 and total not in (-1, many):
+        findings.append(Finding("error", "shards", TOTAL, f"the split files hold {many} tensors; {TOTAL} says {total}"))
     if not tensors and not unread:
         findings.append(Finding("info", "header", os.path.basename(path), "a GGUF file that holds no tensor: a vocabulary alone"))
     if ARCHITECTURE in values and values[ARCHITECTURE].value == "gemma4":
