@@ -118,6 +118,28 @@ def test_a_page_instead_of_an_object_is_told(folder: Path) -> None:
             refused(verb, folder, "its server answers with a web page")
 
 
+def test_a_web_server_is_read_and_not_written_or_cleaned(folder: Path) -> None:
+    with servers.web(folder / "source") as address:
+        for verb in ("clean URL", "clean URL --remove", "convert SOURCE URL/new --container safetensors --force"):
+            refused(verb.replace("URL/new", "URL"), folder, "web servers are read, not written", f"{address}/model")
+
+
+@pytest.mark.parametrize(("to", "said"), [("/login", "has every name"), ("", "sends to another place"), ("file:///x", "another place")])
+def test_a_web_server_that_sends_elsewhere(folder: Path, to: str, said: str) -> None:
+    class Sends(servers.Handler):
+        def do_GET(self) -> None:
+            if self.path == "/login":
+                self.reply(200, b"<html>test-secret</html>", Content_Type="text/html", Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")
+            else:
+                self.reply(302, Location=to or self.path)
+
+        do_HEAD = do_PROPFIND = do_GET
+
+    with servers.running(Sends) as address:
+        for verb in ("inspect URL", "digest URL", "convert URL HERE --container torch --force"):
+            refused(verb, folder, said, f"{address}/model")
+
+
 def test_no_such_bucket(folder: Path) -> None:
     with servers.s3():
         for verb in VERBS:
@@ -184,6 +206,9 @@ def test_a_hub_that_is_not_there_or_has_no_such_thing(folder: Path, tmp_path: Pa
         with servers.environment(HF_ENDPOINT="http://127.0.0.1:9"):
             for verb in verbs:
                 refused(verb, folder, "the hub cannot be reached", "hf://owner/name")
+        with servers.web(tmp_path, page=b"<html>test-secret</html>") as address, servers.environment(HF_ENDPOINT=address):
+            for verb in verbs:
+                refused(verb, folder, "not as a store does", "hf://owner/name")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +221,7 @@ def test_a_hub_that_is_not_there_or_has_no_such_thing(folder: Path, tmp_path: Pa
         ("Got invalid list response: missing field `Blobs`", "not as a store does"),
         ("Got invalid list response: unexpected `Event::Eof`", "the connection was cut"),
         ("status code: 403 Forbidden: <AuthenticationErrorDetail>Request date header too old: 'x'</AuthenticationErrorDetail>", "clock"),
+        ("Error performing GET in 9s - HTTP error: error following redirect for url (http://127.0.0.1:9/x)", "another region"),
         ("Generic S3 error: Last-Modified Header missing from response", "not as a store does"),
         ("status code: 503 Service Unavailable: ", "the store is busy (503)"),
         ("status code: 507 Insufficient Storage: <Error><Code>QuotaExceeded</Code></Error>", "has no room (QuotaExceeded)"),

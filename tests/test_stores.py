@@ -170,7 +170,7 @@ def test_many_objects_are_removed_together(where: str) -> None:
     tree.put("kept", b"x")
     tree.delete_all([*names, "many/none"])
     tree.fresh()
-    assert set(tree.list("")) == {"kept"}
+    assert tree.list("many") == {} and tree.entry("kept") is not None  # SeaweedFS keeps the empty folder for a while
 
 
 @pytest.mark.parametrize("status", [400, 403, 500, 501])

@@ -336,7 +336,7 @@ def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
         return NotFoundError(
             f"holds no checkpoint that can be read: {'; '.join(refused[:4])}", path=folder, hint="name a file to learn more"
         )
-    if ".ckptkit" in names:
+    if ".ckptkit" in names and any(files for _, files in store.walk(f"{folder.rstrip('/')}/.ckptkit")):
         hint = f"begin it again, or see ckptkit clean {printable(folder, 500)}"
         return NotFoundError("holds no checkpoint: a conversion into it is under way, or was not finished", path=folder, hint=hint)
     what = f"holds no checkpoint ({len(names)} other entries)"

@@ -31,7 +31,7 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
     do = "written" if writing else "read"
     if kind == "PreconditionError" and not writing:
         return replaced(label)
-    if kind in ("AlreadyExistsError", "PreconditionError"):
+    if writing and kind in ("AlreadyExistsError", "PreconditionError"):
         return ExistsError("is there, and is not what it was", path=label, hint="somebody else has written it meanwhile")
     if kind in ("NotFoundError", "FileNotFoundError") or "NoSuchBucket" in text or "404 Not Found" in text:
         if "NoSuchBucket" in text or "ContainerNotFound" in text:
@@ -49,7 +49,7 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
         return CheckpointError(f"may not be {do}: the store refuses{code}", path=label, hint=credentials or "see who may read it")
     if without_ranges(e):
         return CheckpointError("its server gives no parts of a file (HTTP ranges)", path=label, hint="download it, and name the file")
-    if "invalid redirect" in text or "redirect without LOCATION" in text or re.search(f"<Code>({'|'.join(_ELSEWHERE)})</Code>", text):
+    if re.search(f"(?i:redirect)|status code: 30[12378]\\b|<Code>({'|'.join(_ELSEWHERE)})</Code>", told):
         return _elsewhere(label)
     if "error sending request" in text or "error trying to connect" in text or "dns error" in text or "builder error" in text:
         return CheckpointError("its server cannot be reached", path=label, hint="check the address, the network and the proxy settings")
