@@ -124,7 +124,9 @@ def test_a_web_server_is_read_and_not_written_or_cleaned(folder: Path) -> None:
             refused(verb.replace("URL/new", "URL"), folder, "web servers are read, not written", f"{address}/model")
 
 
-@pytest.mark.parametrize(("to", "said"), [("/login", "answers with a web page"), ("", "sends to another place"), ("file:///x", "another place")])
+@pytest.mark.parametrize(
+    ("to", "said"), [("/login", "answers with a web page"), ("", "sends to another place"), ("file:///x", "another place")]
+)
 def test_a_web_server_that_sends_elsewhere(folder: Path, to: str, said: str) -> None:
     class Sends(servers.Handler):
         def do_GET(self) -> None:
