@@ -5,7 +5,8 @@
     --rounds N        rounds of cp and ckptkit (default 7)
     --peer-rounds N   rounds of the peers, which take long (default 3)
     --only WORD       rows whose name or group contains WORD; repeatable
-    --keep            take the rows that an earlier run measured into the report (a row is always measured as a whole, in one run)
+    --keep            take the rows that an earlier run measured into the report (a row is always measured as a whole, in one run), and
+                      look at the memory of those that it measured with --no-memory
     --tools DIR       a virtual environment of tools.txt: mergekit, sft and modelinfo are measured too
     --libraries DIR   further libraries for the peers alone (torch, gguf-py, deepspeed), where the interpreter has them not; repeatable.
                       h5py has to be the interpreter's own: ckptkit needs it, too, for HDF5
@@ -143,12 +144,20 @@ def measure(case: Case, work: Path, rounds: int, peer_rounds: int, memory: bool,
                 clear(target)
             if k >= 0:
                 samples[name].append(sample)
+    row = Row(case, {n: s for n, s in samples.items() if s}, {}, size)
+    return row._replace(peaks=peaks_of(row, work, tools)) if memory else row
+
+
+def peaks_of(row: Row, work: Path, tools: Path | None) -> dict[str, int]:
+    """The memory of ckptkit and of the peers that could be measured, in one more run of each."""
+    others = (*row.case.peers, *TOOLS)
     peaks = {}
-    for name, (argv, target) in who.items() if memory else ():
-        if samples[name] and name in ("ckptkit", *others):
-            peaks[name] = peak_anonymous(argv, env[name], work)
+    for name, (argv, target) in contenders(row.case, work, tools).items():
+        if name in row.samples and name in ("ckptkit", *others):
             clear(target)
-    return Row(case, {n: s for n, s in samples.items() if s}, peaks, size)
+            peaks[name] = peak_anonymous(argv, environment(LIBRARIES if name in others else ()), work)
+            clear(target)
+    return peaks
 
 
 def bounded(work: Path, quick: bool) -> list[tuple[str, int, float, int]]:
@@ -191,7 +200,12 @@ def main() -> int:
     for case in cases(a.quick):
         if case.name in kept:
             samples, peaks, size = kept[case.name]
-            rows.append(Row(case, {n: [Sample(*s) for s in ss] for n, ss in samples.items()}, peaks, size))
+            row = Row(case, {n: [Sample(*s) for s in ss] for n, ss in samples.items()}, peaks, size)
+            if not peaks and not a.no_memory:
+                row = row._replace(peaks=peaks_of(row, a.work, a.tools))
+                kept[case.name] = [row.samples, row.peaks, row.size]
+                saved.write_text(json.dumps(kept))
+            rows.append(row)
             continue
         if a.only and not any(w in case.name or w == case.group for w in a.only):
             continue

@@ -38,6 +38,7 @@ def sizes_of(
         if name in sizes:
             sizes[name] = rng.randint(11, 40)
     counts = {count_name(p): layers if layers is not None and p.endswith("layer") else rng.choice([1, 2, 3]) for p in arch.counted}
+    counts |= {"experts": 4} if arch.name == "gpt_oss" else {}  # of which one of its forms takes four for each token
     for c, said in {c: v for d in arch.dialects.values() for c, v in d.config.defaults.items() if c in counts}.items():
         if isinstance(said, str) and said.endswith(" - 1"):  # a count that a configuration says by a size that is one more
             sizes[said[1:-4]] = counts[c] + 1
@@ -57,6 +58,8 @@ def sizes_of(
     for _param, dim, size in arch.signature:
         sizes[arch.params[_param].layout.axes[dim]] = size
     sizes |= {c: n for c, n in counts.items() if c in sizes}
+    if "experts_per_token" in sizes:  # of as few as there may be
+        sizes["experts_per_token"] = 1
     if "width_0" in sizes:  # a vocabulary in parts, of which there is one
         sizes["width_0"] = sizes["hidden"]
     return sizes, counts
@@ -151,7 +154,8 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
     """Canonical configuration values for these sizes."""
     values: dict[str, object] = {**sizes, **counts, "activation": "gelu_tanh", "norm_eps": 1e-12, "dropout": 0.1, "attention_dropout": 0.1}
     values |= {c: 10000.0 for c in arch.required if c not in values}
-    values |= {"experts_per_token": 2} if arch.name == "gpt_oss" else {}  # which one of its forms has no usual value for
+    if isinstance(experts := counts.get("experts", sizes.get("experts")), int) and "experts_per_token" not in sizes:
+        values |= {"experts_per_token": min(2, experts)}
     if "width_0" in sizes:
         values |= {"vocab": sizes["vocab_0"], "embedding": sizes["width_0"], "narrowing": 1, "cutoffs": []}
     first, n = first_of_a_kind(counts), counts.get("layers", 1)
@@ -167,6 +171,8 @@ def values_of(arch: Architecture, sizes: dict[str, int], counts: dict[str, int])
         values |= {f"{kind}_layer_period": first + 1, f"{kind}_layer_offset": first}
     values |= dict.fromkeys(arch.switches, False) | {switch: counts[c] > 0 for switch, c in of_counts(arch).items()}
     values |= {c: v for d in arch.dialects.values() for c, v in d.config.needs.items()}  # what every naming of it computes
+    if values.get("rope_type") == "llama3" or arch.name == "gpt_oss":
+        values |= {"rope_factor": 8.0, "rope_low_freq_factor": 1.0, "rope_high_freq_factor": 4.0}
     for d in arch.dialects.values():  # what a form without room for anything else takes for granted
         if d.config.whole is not None:
             usual = {c: v for c, v in d.config.implied.items() if not str(v).startswith("=") and v is not None and c not in arch.switches}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
 
 # before any framework is imported: they read these once
 os.environ.update(
@@ -35,6 +36,31 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+def _of_stores() -> dict[str, str]:
+    marks = ("AWS_", "AZURE_", "GOOGLE_", "GS_", "HF_ENDPOINT", "HF_TOKEN", "CKPTKIT_")
+    return {n: v for n, v in os.environ.items() if n.startswith(marks)}
+
+
+_before = _of_stores()
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_stores_is_left_as_it_was() -> Iterator[None]:
+    """What a test leaves in the environment would decide how later ones fare: the test that leaves it fails."""
+    yield
+    servers = sys.modules.get("servers")
+    if servers is None or servers._layers:  # a server is running still, for a module
+        return
+    now = _of_stores()
+    left = sorted(n for n in now.keys() | _before.keys() if now.get(n) != _before.get(n))
+    for n in left:
+        if n in _before:
+            os.environ[n] = _before[n]
+        else:
+            del os.environ[n]
+    assert left == [], f"left in the environment: {left}"
 
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"

@@ -13,14 +13,16 @@ import hashlib
 import hmac
 import http.client
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import servers
 
@@ -35,6 +37,12 @@ def wanted() -> set[str]:
     return set() if said in ("", "0") else set(PROGRAMS) if said == "1" else set(said.split(","))
 
 
+def written() -> list[str]:
+    """Those of them that are written to, Azurite by its key and by a shared access signature."""
+    there = wanted()
+    return [n for n in ("azurite", "azurite-sas", "seaweedfs") if n.partition("-")[0] in there]
+
+
 def program(name: str) -> str:
     """The path of a server's program. Raises FileNotFoundError."""
     beside = os.path.dirname(sys.executable)
@@ -45,14 +53,15 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """A port that nobody listens at now, and that the system gives to no connection meanwhile (it gives those above 32767)."""
+    while True:
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", random.SystemRandom().randrange(12_000, 32_000)))
+            return int(s.getsockname()[1])
 
 
 @contextmanager
-def process(command: list[str], port: int, folder: Path, patience: float = 300) -> Iterator[None]:
+def process(command: list[str], port: int, folder: Path, patience: float = 300) -> Iterator[subprocess.Popen[bytes]]:
     """A server while it runs, from when it listens at `port`."""
     with open(folder / "server.log", "wb") as log:
         made = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
@@ -67,11 +76,11 @@ def process(command: list[str], port: int, folder: Path, patience: float = 300) 
                     said = (folder / "server.log").read_text(errors="replace")[-2000:]
                     raise RuntimeError(f"{command[0]} does not listen: {said}") from None
                 time.sleep(0.1)
-        yield
+        yield made
     finally:
         made.terminate()
         try:
-            made.wait(10)
+            made.wait(3)
         except subprocess.TimeoutExpired:
             made.kill()
             made.wait()
@@ -80,35 +89,70 @@ def process(command: list[str], port: int, folder: Path, patience: float = 300) 
 @contextmanager
 def seaweedfs(folder: Path, hook: servers.Hook | None = None, *, proxy: bool = True) -> Iterator[list[servers.Request]]:
     """SeaweedFS' S3 with an empty bucket, reached through a proxy or at once; `s3://BUCKET/...` is there meanwhile."""
-    import boto3
-
-    ports = {n: free_port() for n in ("master.port", "volume.port", "filer.port", "s3.port")}
-    command = [program("seaweedfs"), "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", f"-dir={folder}"]
-    command += [f"-{n}={p}" for n, p in ports.items()] + [f"-{n}.grpc={free_port()}" for n in ports] + ["-volume.max=20"]
-    with process(command, ports["s3.port"], folder):
-        direct = f"http://127.0.0.1:{ports['s3.port']}"
-        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test-secret"}
-        client = boto3.client("s3", endpoint_url=direct, region_name="us-east-1", **keys)
-        for k in range(60):  # the filer behind it may take longer than the port
-            try:
-                client.create_bucket(Bucket=servers.BUCKET)
-                client.put_object(Bucket=servers.BUCKET, Key="-ready", Body=b"")
-                client.delete_object(Bucket=servers.BUCKET, Key="-ready")
-                break
-            except Exception:
-                if k == 59:
-                    raise
-                time.sleep(1)
+    with ExitStack() as stack:
+        direct = stack.enter_context(_weed(folder))
         words = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
-        with ExitStack() as stack:
-            address, requests = stack.enter_context(servers.counting(direct, hook))
-            stack.enter_context(servers.environment(AWS_ENDPOINT_URL=address if proxy else direct, **words))
-            yield requests
+        address, requests = stack.enter_context(servers.counting(direct, hook))
+        stack.enter_context(servers.environment(AWS_ENDPOINT_URL=address if proxy else direct, **words))
+        yield requests
 
 
 @contextmanager
-def azurite(folder: Path, hook: servers.Hook | None = None) -> Iterator[list[servers.Request]]:
-    """Azurite with an empty container, reached through a proxy; `az://BUCKET/...` is there meanwhile."""
+def _weed(folder: Path) -> Iterator[str]:
+    """SeaweedFS with an empty bucket; its S3's address. It has many ports: where another process was quicker with one it is begun again."""
+    for k in range(4):
+        work = folder / f"weed{k}"
+        work.mkdir()
+        ports = {n: free_port() for n in ("master.port", "volume.port", "filer.port", "s3.port")}
+        command = [program("seaweedfs"), "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", f"-dir={work}"]
+        command += [f"-{n}={p}" for n, p in ports.items()] + [f"-{n}.grpc={free_port()}" for n in ports]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=20"]  # its catalogues, at ports that two of them would share
+        with ExitStack() as stack:
+            try:
+                made = stack.enter_context(process(command, ports["s3.port"], work))
+                direct = f"http://127.0.0.1:{ports['s3.port']}"
+                _bucket(direct, made)
+            except RuntimeError:
+                if k == 3:
+                    raise
+                continue
+            yield direct
+            return
+
+
+def _bucket(direct: str, made: subprocess.Popen[bytes], patience: float = 240) -> None:
+    """Make the bucket, once what is behind SeaweedFS' S3 takes objects. RuntimeError where it ends before."""
+    import boto3
+    from botocore.config import Config
+
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test-secret"}
+    client = boto3.client("s3", endpoint_url=direct, region_name="us-east-1", config=Config(retries={"total_max_attempts": 1}), **keys)
+    until = time.monotonic() + patience
+    while True:
+        try:
+            with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket=servers.BUCKET)
+            for _ in range(8):  # in volumes, which are made for the first objects: an empty one needs none
+                client.put_object(Bucket=servers.BUCKET, Key="-ready", Body=bytes(100_000))
+            client.delete_object(Bucket=servers.BUCKET, Key="-ready")
+            return
+        except Exception as e:
+            if made.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"SeaweedFS takes no objects: {e}") from None
+            time.sleep(0.5)
+
+
+def signature(permissions: str = "rwdlac") -> str:
+    """A shared access signature for Azurite's account (account SAS, as the storage services' documentation says)."""
+    until, version = "2099-01-01T00:00:00Z", "2021-08-06"
+    lines = [ACCOUNT, permissions, "b", "sco", "", until, "", "", version, "", ""]
+    digest = hmac.new(base64.b64decode(KEY), "\n".join(lines).encode(), hashlib.sha256).digest()
+    return urlencode({"sp": permissions, "ss": "b", "srt": "sco", "se": until, "sv": version, "sig": base64.b64encode(digest).decode()})
+
+
+@contextmanager
+def azurite(folder: Path, hook: servers.Hook | None = None, *, sas: str = "") -> Iterator[list[servers.Request]]:
+    """Azurite with an empty container, reached through a proxy; `az://BUCKET/...` is there meanwhile, by its key or by a `sas`."""
     port = free_port()
     command = [program("azurite"), "--skipApiVersionCheck", "--disableTelemetry", "--silent", "--blobHost", "127.0.0.1"]
     with process([*command, "--blobPort", str(port), "-l", str(folder)], port, folder):
@@ -116,8 +160,9 @@ def azurite(folder: Path, hook: servers.Hook | None = None) -> Iterator[list[ser
         if created not in (201, 409):
             raise RuntimeError(f"Azurite makes no container: {created}")
         with servers.counting(f"http://127.0.0.1:{port}", hook) as (address, requests), servers.environment(
-            AZURE_STORAGE_ACCOUNT_NAME=ACCOUNT, AZURE_STORAGE_ACCOUNT_KEY=KEY, AZURE_STORAGE_ENDPOINT=f"{address}/{ACCOUNT}"
-        ):
+            AZURE_STORAGE_ACCOUNT_NAME=ACCOUNT, AZURE_STORAGE_ENDPOINT=f"{address}/{ACCOUNT}",
+            **({"AZURE_STORAGE_SAS_TOKEN": sas} if sas else {"AZURE_STORAGE_ACCOUNT_KEY": KEY}),
+        ):  # fmt: skip
             yield requests
 
 
@@ -159,15 +204,13 @@ def webdav(folder: Path, work: Path) -> Iterator[str]:
 
 
 @contextmanager
-def started(name: str, work: Path) -> Iterator[str]:
-    """A store by the name of its server; the address of its bucket."""
-    with ExitStack() as stack:
-        if name == "seaweedfs":
-            stack.enter_context(seaweedfs(work))
-            yield f"s3://{servers.BUCKET}"
-        elif name == "azurite":
-            stack.enter_context(azurite(work))
-            yield f"az://{servers.BUCKET}"
-        else:
-            stack.enter_context(servers.s3())
-            yield f"s3://{servers.BUCKET}"
+def started(name: str, work: Path, hook: servers.Hook | None = None) -> Iterator[str]:
+    """A store by the name of its server, behind a proxy with that hook; the address of its bucket."""
+    if name == "seaweedfs":
+        made, scheme = seaweedfs(work, hook), "s3"
+    elif name in ("azurite", "azurite-sas"):
+        made, scheme = azurite(work, hook, sas=signature() if name == "azurite-sas" else ""), "az"
+    else:
+        made, scheme = servers.s3(hook), "s3"
+    with made:
+        yield f"{scheme}://{servers.BUCKET}"

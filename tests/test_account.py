@@ -102,6 +102,25 @@ def test_everything_that_is_there_is_in_one_place(path: Path) -> None:
         assert sum(n for kinds in account.sums.values() for n in kinds.values()) == len(account.entries)
 
 
+@pytest.mark.parametrize("name", ["quant_hqq", "quant_gptq_v1", "quant_bnb_nf4", "quant_fp8_block", "mlx_llama_mixed"])
+def test_of_packed_weights_as_many_tensors_are_counted_as_are_stored(name: str) -> None:
+    """A weight that is stored as parts under other names is counted by itself, once."""
+    from safetensors import safe_open
+
+    folder = oracles.FIXTURES / "forms" / name
+    stored: set[str] = set()
+    for file in folder.glob("model*.safetensors"):
+        with safe_open(file, "np") as f:
+            stored |= set(f.keys())
+    with examine(folder) as s:
+        weights = {n for n in s.packings.weights if n not in stored}
+        assert {e.name for e in s.account.entries if e.kind == "tensor"} == stored
+        assert {e.name for e in s.account.entries if e.kind == "weight"} == weights
+        kinds = [*s.account.sums.values()]
+        assert sum(k.get("tensor", 0) for k in kinds) == len(stored)
+        assert sum(k.get("weight", 0) for k in kinds) == len(weights)
+
+
 def test_inspect_says_the_sums_and_json_all_of_it() -> None:
     from ckptkit.verbs.inspect import inspect
     from ckptkit.verbs.inspected_json import to_json

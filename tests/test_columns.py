@@ -361,3 +361,17 @@ def test_nothing_outside_of_what_is_given_is_touched(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path)]
     done = subprocess.run([*command, __file__], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+@pytest.mark.parametrize(
+    "raws", [[], [b""], [b"", b""], [b"a", "\xe9\u4e00".encode()], [b"a\nb", b"c"], [b"\n"], {b"x": 1, b"y": 2}, [b"a\r", b"\x1d\x0b"]]
+)
+def test_names_are_decoded_each(raws):
+    assert columns.texts(raws) == [raw.decode() for raw in raws]
+
+
+@pytest.mark.parametrize("raws", [[b"a", b"\xff", b"b"], [b"\xc3", b"\xa9"], [b"\xe4\xb8", b"\x80"]])
+def test_a_name_that_is_no_text_is_told(raws):
+    with pytest.raises(UnicodeDecodeError) as told:
+        columns.texts(raws)
+    assert told.value.object == next(raw for raw in raws if raw not in (b"a", b"b"))

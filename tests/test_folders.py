@@ -388,8 +388,7 @@ def test_shards_of_another_stem_than_the_index_names_are_the_only_ones_there(tmp
 @pytest.mark.parametrize("names", [
     ("pytorch_model_fsdp_0_rank0.bin", "pytorch_model_fsdp_0_rank1.bin"),
     ("layer_01-model_00-model_states.pt", "layer_02-model_00-model_states.pt"),
-    ("model_world_size_2_rank_0.pt", "model_world_size_2_rank_1.pt", "optim_world_size_2_rank_0.pt"), ("mp_rank_00.pt", "mp_rank_01.pt"),
-    ("rank0.pt", "rank1.pt"),
+    ("mp_rank_00.pt", "mp_rank_01.pt"), ("rank0.pt", "rank1.pt"),
 ])  # fmt: skip
 def test_the_files_of_ranks_are_parts_of_one_model_and_no_choice(names: tuple[str, ...], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")

@@ -25,6 +25,7 @@ SAME = (
     "logit_scale", "embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling", "clip_qkv",
     "attn_logit_softcapping", "final_logit_softcapping", "num_experts_per_tok", "routed_scaling_factor", "first_k_dense_replace",
     "per_layer_config", "num_kv_shared_layers", "attention_k_eq_v", "use_double_wide_mlp", "enable_moe_block",
+    "rotary_emb_base", "index_topk", "attn_layer_indices", "indexer_types",
     "hidden_size_per_layer_input", "vocab_size_per_layer_input", "top_k_experts", "activation_sparsity_pattern", "laurel_rank",
 )  # fmt: skip
 ALONE = {"num_attention_heads", "num_key_value_heads", "max_position_embeddings"}  # which a model without attention does not read
@@ -34,6 +35,8 @@ LOST = {  # what no key says, and the model's code takes otherwise where it is n
     "qwen3": {"layer_types", "sliding_window"}, "qwen2_moe": {"layer_types", "sliding_window"},
     "smollm3": {"layer_types", "sliding_window"},
     "qwen3_moe": {"sliding_window"}, "exaone4": {"layer_types", "sliding_window"}, "deepseek_v2": {"num_key_value_heads"},
+    "kimi_linear": {"num_key_value_heads"},
+    "deepseek_v32": {"num_key_value_heads", "layer_types"}, "glm_moe_dsa": {"num_key_value_heads", "layer_types"},
     "deepseek_v3": {"num_key_value_heads"}, "bloom": {"intermediate_size", "num_key_value_heads"},
     "falcon": {"intermediate_size", "num_key_value_heads"},
     "gpt2": {"intermediate_size", "num_key_value_heads"}, "gpt_bigcode": {"intermediate_size", "num_key_value_heads"},
@@ -115,7 +118,8 @@ def test_tensors_and_keys_are_those_of_llama_cpp(path: Path, tmp_path: Path) -> 
     told = [k for k in SAME if said.get(k) is not None and k not in LOST.get(path.stem, ())]
     word = WRITTEN.get(path.stem, {})
     assert {k: read.get(word.get(k, k)) for k in told} == {k: said[k] for k in told}
-    assert {k: v for k, v in turning(read).items() if v is not None} == {k: v for k, v in turning(said).items() if v is not None}
+    if "rope_parameters" in said:
+        assert {k: v for k, v in turning(read).items() if v is not None} == {k: v for k, v in turning(said).items() if v is not None}
 
 
 def turning(config: dict[str, Any]) -> dict[str, Any]:
@@ -186,3 +190,23 @@ def test_older_families_come_back_under_the_names_that_any_class_loads(family: s
     assert all(after[n].tobytes() == before[n].tobytes() for n in after)
     left = before.keys() - after.keys()  # BERT's pooler and heads have no place in a GGUF file
     assert all(n.startswith(("bert.pooler.", "cls.")) for n in left) and bool(left) is (family == "bert")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("family", ["mamba2", "bamba", "kimi_linear", "lfm2", "gemma3n", "deepseek_v32", "gpt_oss"])
+def test_what_llama_cpp_reads_in_float32_alone_stays_so(family: str, dtype: str, tmp_path: Path) -> None:
+    """Convolutions, decays, what chooses keys or mixes streams (`prepare_tensors` of llama.cpp's conversion/base.py), whatever the type of
+    the others: its code has no other kernels for them."""
+    model(json.loads((FILES[0].parent / f"{family}.json").read_text()), tmp_path / "hf")
+    ckptkit.convert(tmp_path / "hf", tmp_path / "m.gguf", to="gguf", dtype=dtype)
+    with ckptkit.open(tmp_path / "m.gguf") as ck:
+        single = {n for n, t in ck.tensors.items() if len(t.spec.shape) > 1 and t.spec.dtype == "F32"}
+        others = {t.spec.dtype for n, t in ck.tensors.items() if n.endswith("token_embd.weight")}
+    ends = ("ssm_conv1d.weight", "ssm_conv1d_q.weight", "ssm_conv1d_k.weight", "ssm_conv1d_v.weight", "ssm_a", "ssm_d",
+            "shortconv.conv.weight", "altup_correct_coef.weight", "altup_predict_coef.weight", "indexer.proj.weight",
+            "_exps.bias")  # fmt: skip
+    assert others == {"F16" if dtype == "float16" else "BF16"}
+    assert any(n.endswith(ends) for n in single)
+    assert all(n.endswith(ends) or "norm" in n or "ffn_gate_inp" in n for n in single)
+    with ckptkit.open(tmp_path / "m.gguf") as ck:
+        assert not {n for n in ck.tensors if n.endswith(ends)} - single

@@ -45,6 +45,15 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "another share of what is left out": (
         "gemma3n", {"activation_sparsity_pattern": [0.9] * 10 + [0.0] * 11}, "activation_sparsity_pattern",
     ),
+    "the 13B's positions in the 7B's layers": ("baichuan", {"alibi": True}, "alibi"),
+    "a head of words at unit length": ("baichuan", {"norm_head": True}, "norm_head"),
+    "columns that are not turned": ("bamba", {"rope_parameters": {
+        "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5,
+    }}, "partial_rotary_factor"),
+    "a growth of its own for long texts": ("phimoe", {"original_max_position_embeddings": 16, "rope_parameters": {
+        "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.1, 1.3], "long_factor": [1.5, 2.5, 4.0],
+        "short_mscale": 1.2, "long_mscale": 1.3, "original_max_position_embeddings": 16,
+    }}, "rope_type"),
     "values cut off": ("olmoe", {"clip_qkv": 0.5}, "clip_qkv"),
 }  # fmt: skip
 

@@ -97,6 +97,30 @@ def test_float32_to_bfloat16_and_back():
 
 
 @needs
+@pytest.mark.parametrize(("kind", "mantissa", "largest"), [(ml_dtypes.float8_e4m3fn, 3, 448.0), (ml_dtypes.float8_e5m2, 2, 57344.0)])
+def test_float8(kind, mantissa, largest):
+    """ml_dtypes is the judge: of all exponents, of what lies at and beside each midpoint of two neighbours, of both zeros."""
+    every = np.arange(256, dtype="u1").view(kind).astype("f4")
+    every = np.unique(every[np.isfinite(every)])
+    middle = ((every[1:].astype("f8") + every[:-1]) / 2).astype("f4")
+    x = np.concatenate((every, middle, np.nextafter(middle, np.float32(-1e9)), np.nextafter(middle, np.float32(1e9)), FINITE.view("f4")))
+    x = np.concatenate((x[np.abs(x) <= largest], np.array([0.0, -0.0], "f4")))
+    out = np.empty(len(x), "u1")
+    assert K.to_eighth(unaligned(x), out, mantissa) is False
+    assert np.array_equal(out, x.astype(kind).view("u1"))
+
+
+@needs
+@pytest.mark.parametrize(("mantissa", "most", "over"), [(3, 464.0, 464.00003), (2, 61439.996, 61440.0)])
+def test_what_float8_has_no_place_for_is_said(mantissa, most, over):
+    for sign in (1, -1):
+        for x, said in ((most, False), (over, True), (np.inf, True), (np.nan, True)):
+            held = np.full(33, 1.5, "f4")
+            held[17] = sign * x
+            assert K.to_eighth(held, np.empty(33, "u1"), mantissa) is said
+
+
+@needs
 def test_tables():
     codes, narrow = RNG.integers(0, 1 << 16, 999, dtype="u2"), RNG.integers(0, 256, 999, dtype="u1")
     for x in (codes, narrow):
@@ -193,6 +217,10 @@ def test_blocks(kind):
         lambda: K.look_up_float(np.zeros(4, "f4"), np.zeros(4, "u1"), np.zeros(255, "u1")),
         lambda: K.look_up_blocks(np.zeros(8, "u1"), np.zeros(8, "u2"), np.zeros(256, "u2"), 4, 2),
         lambda: K.look_up_blocks(np.zeros(8, "u1"), np.zeros(8, "u2"), np.zeros(256, "u2"), 0, 0),
+        lambda: K.to_eighth(np.zeros(4, "f4"), np.zeros(5, "u1"), 3),
+        lambda: K.to_eighth(np.zeros(4, "f4"), np.zeros(4, "u1"), 4),
+        lambda: K.mean(np.zeros(3, "u2"), 0),
+        lambda: K.mean(np.zeros(4, "u2"), 3),
         lambda: K.figures(np.zeros(4, "f4"), np.zeros(4, "u4")),
         lambda: K.count(np.zeros(4, "u2"), np.zeros(256, "i8"), 2),
         lambda: K.tally(np.zeros(0, "u4"), 4),

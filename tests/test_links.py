@@ -96,6 +96,7 @@ def test_a_folder_that_is_named_by_a_link_is_a_folder(model: Path, tmp_path: Pat
 @pytest.mark.parametrize("case, file", [
     ("meta_llama_tp2", "consolidated.01.pth"), ("deepspeed_llama_z3/checkpoint", "global_step1/zero_pp_rank_1_mp_rank_00_optim_states.pt"),
     ("megatron_legacy_llama_tp2pp2/checkpoint", "iter_0000100/mp_rank_01_001"),
+    ("../made/fsdp/run", "global_step_3/actor/model_world_size_2_rank_1.pt"),
 ])  # fmt: skip
 def test_a_ranks_file_that_leads_out_is_read_and_said(case: str, file: str, tmp_path: Path) -> None:
     """Each is a whole file of its format, so that nothing else comes in by it; a link inside the folder is no news."""

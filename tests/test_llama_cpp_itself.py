@@ -24,6 +24,11 @@ VOCAB = 288
 # after these each of the models goes on with a piece that is text by itself: the server says nothing of others
 IDS = [66, 70, 75, 81, 90, 44, 39, 50]
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1, "norm_topk_prob": True}
+LATENT: dict[str, Any] = {
+    "num_key_value_heads": 4, "q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
+    "first_k_dense_replace": 1, "routed_scaling_factor": 1.5, "norm_topk_prob": True,
+}  # fmt: skip
 GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 32}
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -46,6 +51,18 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32, "hidden_size_per_layer_input": 0,
     },
     "phi3": {},
+    "apertus": {"hidden_act": "xielu", "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "bamba": {
+        "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 16, "attn_layer_indices": [1],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0},
+    },
+    "deepseek_v32": {**LATENT, "index_n_heads": 2, "index_head_dim": 64, "index_topk": 64},
+    "glm_moe_dsa": {**LATENT, "index_n_heads": 2, "index_head_dim": 64, "index_topk": 64, "indexer_types": ["full", "shared"]},
+    "kimi_linear": {
+        **{k: v for k, v in LATENT.items() if k not in ("n_routed_experts", "num_experts_per_tok", "n_group", "n_shared_experts")},
+        "q_lora_rank": None, "layer_types": ["linear_attention", "full_attention"], "mlp_layer_types": ["dense", "sparse"],
+        "linear_head_dim": 16, "linear_num_heads": 4, "num_experts": 4, "num_experts_per_token": 2, "num_shared_experts": 1,
+    },
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64},
 }
 # ggml takes gelu from a table in float16, of 11 bits

@@ -39,7 +39,7 @@ FORM: dict[str, Any] = {"container": "safetensors", "max_shard_size": 20_000, "f
 # what each of the first requests meets; most meet nothing
 MEETS = st.lists(st.sampled_from([*FAULTS, *[""] * 6]), max_size=25)
 PHASES = [Phase.generate]  # one that fails is told as it was met: a smaller one would take minutes
-NAMES = sorted({"s3"} | (store_servers.wanted() & {"seaweedfs", "azurite"}))
+NAMES = ["s3", *store_servers.written()]
 
 
 class Faulty:
@@ -81,13 +81,8 @@ def impatient() -> Iterator[None]:
 def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, impatient: None) -> Iterator[tuple[Faulty, str]]:
     """A store behind a proxy that fails as it is told; the address of its bucket."""
     hook = Faulty()
-    if request.param == "s3":
-        with servers.s3(hook):
-            yield hook, f"s3://{servers.BUCKET}"
-        return
-    scheme = "az" if request.param == "azurite" else "s3"
-    with getattr(store_servers, request.param)(tmp_path_factory.mktemp(request.param), hook):
-        yield hook, f"{scheme}://{servers.BUCKET}"
+    with store_servers.started(request.param, tmp_path_factory.mktemp(request.param), hook) as url:
+        yield hook, url
 
 
 @pytest.fixture(scope="module")

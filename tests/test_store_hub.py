@@ -70,6 +70,14 @@ def test_a_repository_gets_the_files_that_a_folder_gets_in_one_commit(tmp_path: 
     assert "one/model.safetensors" in hub.files("repo", hub.head("repo"))
 
 
+def test_progress_of_the_hubs_library_is_not_in_a_log(tmp_path: Path, hub: hub_server.Hub, capfd: pytest.CaptureFixture[str]) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    convert(small(tmp_path / "source", 1.0), "hf://owner/empty", **SHARDS)
+    assert hub.commits["empty"] and "LFS" not in capfd.readouterr().err
+    assert not are_progress_bars_disabled()
+
+
 def test_at_whatever_call_a_run_dies_readers_see_the_old_or_the_new_and_the_next_finishes(
     tmp_path: Path, hub: hub_server.Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,8 @@ CASES: dict[str, tuple[servers.Hook, str]] = {
     "skewed": (lambda r: servers.Answer(403, ERROR.format("RequestTimeTooSkewed").encode()), "clock"),
     "page": (lambda r: servers.Answer(200, b"<html><body>test-secret</body></html>"), "not as a store does"),
     "region": (lambda r: servers.Answer(301, ERROR.format("PermanentRedirect").encode()), "another region"),
-    "busy": (lambda r: servers.Answer(503, ERROR.format("SlowDown").encode()), ""),
+    "busy": (lambda r: servers.Answer(503, ERROR.format("SlowDown").encode()), "busy"),
+    "full": (lambda r: servers.Answer(507, b""), "no room (507)"),
     "gone": (lambda r: servers.Answer(0), ""),
 }
 
@@ -86,6 +87,59 @@ def test_a_store_that_refuses_everything(case: str, folder: Path) -> None:
     with servers.s3(hook):
         for verb in VERBS:
             refused(verb, folder, said)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (507, b"", "no room (507)"), (500, ERROR.format("XMinioStorageFull").encode(), "no room (XMinioStorageFull)"),
+        (503, b"", "busy (503)"), (500, b"", "(500)"), (200, b"<html>test-secret</html>", "not as a store does"),
+        (302, b"", "another region"), (403, b"<html>test-secret</html>", "the store refuses (403)"),
+    ],
+)  # fmt: skip
+def test_a_store_that_is_read_and_refuses_what_is_written(folder: Path, status: int, body: bytes, said: str) -> None:
+    def hook(r: servers.Request) -> servers.Answer | None:
+        return servers.Answer(status, body) if r.method in ("PUT", "POST") else None
+
+    with servers.s3(hook):
+        for verb in (v for v in VERBS if v.startswith("convert SOURCE")):
+            refused(verb, folder, said)
+            forget()
+            assert tree_at(URL).list() == {} and tree_at(URL).uploads() == []
+
+
+def test_a_page_instead_of_an_object_is_told(folder: Path) -> None:
+    def hook(r: servers.Request) -> servers.Answer | None:
+        return servers.Answer(200, b"<html>test-secret</html>") if r.method == "GET" and r.name.endswith("model.safetensors") else None
+
+    with servers.s3(hook):
+        servers.fill(folder / "source", "refused")
+        for verb in ("inspect URL", "digest URL", "diff URL SOURCE", "convert URL HERE --container torch --force"):
+            refused(verb, folder, "its server answers with a web page")
+
+
+def test_a_web_server_is_read_and_not_written_or_cleaned(folder: Path) -> None:
+    with servers.web(folder / "source") as address:
+        for verb in ("clean URL", "clean URL --remove", "convert SOURCE URL/new --container safetensors --force"):
+            refused(verb.replace("URL/new", "URL"), folder, "web servers are read, not written", f"{address}/model")
+
+
+@pytest.mark.parametrize(
+    ("to", "said"), [("/login", "answers with a web page"), ("", "sends to another place"), ("file:///x", "another place")]
+)
+def test_a_web_server_that_sends_elsewhere(folder: Path, to: str, said: str) -> None:
+    class Sends(servers.Handler):
+        def do_GET(self) -> None:
+            if self.path == "/login":
+                self.reply(200, b"<html>test-secret</html>", Content_Type="text/html", Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")
+            else:
+                self.reply(302, Location=to or self.path)
+
+        do_HEAD = do_PROPFIND = do_GET
+
+    with servers.running(Sends) as address:
+        for verb in ("inspect URL", "digest URL", "convert URL HERE --container torch --force"):
+            refused(verb, folder, said, f"{address}/model")
 
 
 def test_no_such_bucket(folder: Path) -> None:
@@ -134,6 +188,12 @@ def test_a_store_without_conditions_and_one_that_takes_no_such_parts(folder: Pat
                 assert tree_at(URL).list() == {} and tree_at(URL).uploads() == []
 
 
+def test_an_escaped_name_is_told_from_one_that_is_not_there(folder: Path) -> None:
+    with servers.s3():
+        servers.fill(folder / "source", "my model")
+        refused("inspect URL", folder, f"is s3://{servers.BUCKET}/my model meant?", f"s3://{servers.BUCKET}/my%20model")
+
+
 def test_a_hub_that_is_not_there_or_has_no_such_thing(folder: Path, tmp_path: Path) -> None:
     verbs = ("inspect URL", "digest URL", "convert SOURCE URL --container safetensors --force")
     (tmp_path / "name").mkdir()
@@ -148,6 +208,9 @@ def test_a_hub_that_is_not_there_or_has_no_such_thing(folder: Path, tmp_path: Pa
         with servers.environment(HF_ENDPOINT="http://127.0.0.1:9"):
             for verb in verbs:
                 refused(verb, folder, "the hub cannot be reached", "hf://owner/name")
+        with servers.web(tmp_path, page=b"<html>test-secret</html>") as address, servers.environment(HF_ENDPOINT=address):
+            for verb in verbs:
+                refused(verb, folder, "not as a store does", "hf://owner/name")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +222,11 @@ def test_a_hub_that_is_not_there_or_has_no_such_thing(folder: Path, tmp_path: Pa
         ("status code: 400 Bad Request: <Error><Code>AuthorizationHeaderMalformed</Code></Error>", "another region"),
         ("Got invalid list response: missing field `Blobs`", "not as a store does"),
         ("Got invalid list response: unexpected `Event::Eof`", "the connection was cut"),
+        ("status code: 403 Forbidden: <AuthenticationErrorDetail>Request date header too old: 'x'</AuthenticationErrorDetail>", "clock"),
+        ("Error performing GET in 9s - HTTP error: error following redirect for url (http://127.0.0.1:9/x)", "another region"),
+        ("Generic S3 error: Last-Modified Header missing from response", "not as a store does"),
+        ("status code: 503 Service Unavailable: ", "the store is busy (503)"),
+        ("status code: 507 Insufficient Storage: <Error><Code>QuotaExceeded</Code></Error>", "has no room (QuotaExceeded)"),
         ("Account must be specified\n\nDebug source:\nMissingAccount", "no credentials were found"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import socket
 import threading
@@ -207,9 +208,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_the_environment_says_of_payers_and_keys_of_the_store_goes_with_the_parts(
-    source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_environment_says_of_payers_and_keys_of_the_store_goes_with_the_parts(source: Path) -> None:
     with servers.s3() as requests, servers.environment(
         AWS_REQUEST_PAYER="requester", AWS_SERVER_SIDE_ENCRYPTION="aws:kms", AWS_SSE_KMS_KEY_ID="key-1", AWS_SESSION_TOKEN="lent"
     ):
@@ -220,8 +219,11 @@ def test_what_the_environment_says_of_payers_and_keys_of_the_store_goes_with_the
         (begun,) = [r for r in mine if r.method == "POST" and "uploads" in r.path]
         assert begun.headers["x-amz-server-side-encryption"] == "aws:kms"
         assert begun.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
-        monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "sse-c")
-        with pytest.raises(UnsupportedError, match="customer's key"):
+        with servers.environment(AWS_SERVER_SIDE_ENCRYPTION="sse-c"), pytest.raises(UsageError, match="does not fit together"):
+            convert(source, f"s3://{servers.BUCKET}/own", container="safetensors", force=True)
+        key = base64.b64encode(bytes(32)).decode()
+        customers = servers.environment(AWS_SERVER_SIDE_ENCRYPTION="sse-c", AWS_SSE_CUSTOMER_KEY_BASE64=key)
+        with customers, pytest.raises(UnsupportedError, match="customer's key"):
             convert(source, f"s3://{servers.BUCKET}/own", container="safetensors", force=True)
 
 

@@ -23,7 +23,7 @@ from dying import Died, Dying
 
 from ckptkit import fleet
 from ckptkit.containers import by_name, open_checkpoint
-from ckptkit.errors import CheckpointError, FindingsError, UsageError
+from ckptkit.errors import CheckpointError, FindingsError, NotFoundError, UsageError
 from ckptkit.fleet import driver
 from ckptkit.fleet import run as running
 from ckptkit.fleet.cleaning import clean
@@ -110,7 +110,7 @@ def test_a_store_gets_the_bytes_that_a_folder_gets(source: Path, tmp_path: Path,
     assert tree_at(f"s3://{servers.BUCKET}").uploads(f"made-{form}") == []
 
 
-@pytest.mark.parametrize("name", ["relayed", *sorted(store_servers.wanted() & {"seaweedfs", "azurite"})])
+@pytest.mark.parametrize("name", ["relayed", *store_servers.written()])
 def test_each_store_gets_the_bytes_that_a_folder_gets(source: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work").mkdir()
     convert(source, tmp_path / "shards", **FORMS["shards"])
@@ -152,6 +152,13 @@ def test_what_is_there_is_not_replaced_unless_told(source: Path, bucket: list[se
     assert content(url) == {"notes.txt": b"mine", "config.json": b"{}"}
     with pytest.raises(UsageError, match="on this machine"):
         convert(source, url, container="safetensors", check="reference")
+
+
+def test_a_place_that_is_written_to_is_told_from_one_that_holds_something_else(source: Path, bucket: list[servers.Request]) -> None:
+    url = f"s3://{servers.BUCKET}/unfinished"
+    fleet.begin(plan_of(source, url, container="safetensors"), unit=UNIT)
+    with pytest.raises(NotFoundError, match=r"under way, or was not finished. Hint: .* ckptkit clean s3://"):
+        open_checkpoint(url)
 
 
 def test_values_that_are_lost_leave_nothing_behind(tmp_path: Path, bucket: list[servers.Request]) -> None:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptkit.errors import CheckpointError, NotFoundError
-from ckptkit.store import listdir, open_blob, parts, remote, signing, trees
+from ckptkit.fleet.cleaning import clean
+from ckptkit.store import azure, azure_addresses, listdir, open_blob, parts, remote, signing, trees
 from ckptkit.store.below import tree_at
 from ckptkit.store.interface import ABSENT, FOLDER
 from ckptkit.store.pieces import Kept, Pieces
@@ -29,7 +31,7 @@ DATA = os.urandom(300_000)
 BIG = os.urandom(12 << 20)
 
 
-WRITTEN = ["local", "s3", "relayed", "hub", *sorted(store_servers.wanted() & {"seaweedfs", "azurite"})]
+WRITTEN = ["local", "s3", "relayed", "hub", *store_servers.written()]
 READ = ["web", "dav", *sorted(store_servers.wanted() & {"nginx", "webdav"})]
 
 
@@ -158,6 +160,56 @@ def test_small_objects_are_put_replaced_and_removed_and_conditions_hold(where: s
     tree.delete("x/a")
     tree.delete("x/a")
     assert tree.entry("x/a") is None
+
+
+def test_many_objects_are_removed_together(where: str) -> None:
+    tree = tree_at(where)
+    names = [*(f"many/{n:02d}" for n in range(20)), "many/a b+c.bin", "many/ä%20&'(1).bin"]
+    for n in names:
+        tree.put(n, b"x")
+    tree.put("kept", b"x")
+    tree.delete_all([*names, "many/none"])
+    tree.fresh()
+    assert tree.list("many") == {} and tree.entry("kept") is not None  # SeaweedFS keeps the empty folder for a while
+
+
+@pytest.mark.parametrize("status", [400, 403, 500, 501])
+def test_a_store_that_has_no_request_for_many_objects_is_cleaned_all_the_same(status: int) -> None:
+    def hook(r: servers.Request) -> servers.Answer | None:
+        many = r.method == "POST" and urlsplit(r.path).query.partition("=")[0] == "delete"
+        return servers.Answer(status, b"<Error><Code>NotImplemented</Code></Error>") if many else None
+
+    with servers.s3(hook):
+        tree = tree_at(f"s3://{servers.BUCKET}/many")
+        for n in range(3):
+            tree.put(f".ckptkit/{n}", b"x")
+        assert len(clean(tree.root).notes) == 3
+        assert clean(tree.root, remove=True).removed and clean(tree.root).notes == ()
+
+
+def test_what_may_not_be_removed_is_told_when_all_else_is_gone() -> None:
+    def hook(r: servers.Request) -> servers.Answer | None:
+        return servers.Answer(403, b"<Error><Code>AccessDenied</Code></Error>") if r.method == "DELETE" and r.path.endswith("1") else None
+
+    with servers.s3(hook):
+        tree = tree_at(f"s3://{servers.BUCKET}/many")
+        for n in range(4):
+            tree.put(f"x/{n}", b"x")
+        with pytest.raises(CheckpointError, match=r"many/x/1: may not be written: the store refuses \(AccessDenied\)"):
+            tree.delete_all([f"x/{n}" for n in range(4)])
+        tree.fresh()
+        assert set(tree.list("x")) == {"1"}
+
+
+@pytest.mark.parametrize("token", ["sp=rwd&sig=a%2Bb%3D", "?sp=rwd&sig=a+b="])
+def test_an_address_with_a_shared_access_signature_names_the_object(token: str) -> None:
+    said = {"AZURE_STORAGE_ACCOUNT_NAME": "mine", "AZURE_STORAGE_ENDPOINT": "https://mine.example/", "AZURE_STORAGE_SAS_TOKEN": token}
+    with servers.environment(**said):
+        tree = trees.tree_of("az://box")[0]
+        assert azure_addresses.address(tree, "PUT", "a/b c+ä.bin") == (  # type: ignore[arg-type]
+            "https://mine.example/box/a/b%20c%2B%C3%A4.bin?sp=rwd&sig=a%2Bb%3D"
+        )
+        assert isinstance(tree.sink("a"), azure.AzureSink)
 
 
 def test_parts_become_an_object_when_they_are_committed_and_not_before(where: str) -> None:

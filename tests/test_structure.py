@@ -298,6 +298,7 @@ INSPECTED: dict[str, Path | Callable[[Path], Path]] = {
     "consolidated": oracles.FIXTURES / "forms" / "meta_llama_tp2",
     "dcp": oracles.FIXTURES / "forms" / "dcp_llama_tp2d" / "checkpoint",
     "deepspeed": oracles.FIXTURES / "forms" / "deepspeed_llama_z3" / "checkpoint",
+    "fsdp": oracles.FIXTURES / "made" / "fsdp" / "run",
     "flax": oracles.FIXTURES / "containers" / "flax_model.msgpack",
     "gguf": oracles.FIXTURES / "forms" / "gguf_llama" / "llama-q8_0.gguf",
     "hdf5": oracles.FIXTURES / "containers" / "keras-2.3.1.h5",

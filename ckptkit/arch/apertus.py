@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckptkit.arch._libraries.decoders import UP_DOWN, WORDS, D, H, attention, decoder, flags, hf, last, plain
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import gguf
 from ckptkit.arch.llama import shape
 from ckptkit.schema import param
 
@@ -28,8 +29,13 @@ HF = hf(
     defaults={"activation": "xielu", "norm_eps": 1e-5, "rope_theta": 12e6, "attention_bias": False},
 )  # fmt: skip
 
+GGUF = gguf(  # the activation's numbers lie among the keys, each in an array of all layers
+    "apertus", MODULES, implied={"activation": "xielu"}, rope=("freqs", "factors"), dimensions=True,
+    rows={f"xielu.{name}": (D + f"ffn.activation.{name}", "*{layer}") for name in ACT},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "apertus", "Apertus", MODULES, HF,
+    "apertus", "Apertus", MODULES, HF, GGUF,
     traits=runs(),
     variants={"apertus-8b": shape(32, 4096, 32, 8, 21504, 131072), "apertus-70b": shape(80, 8192, 64, 8, 43008, 131072)},
 )  # fmt: skip

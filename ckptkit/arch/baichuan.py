@@ -9,13 +9,16 @@ hand.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ckptkit.arch._libraries.authors import MARKS, Values, own_code, written_as
-from ckptkit.arch._libraries.decoders import WORDS, H, attention, decoder, flags, fused, gated, hf, last, may
+from ckptkit.arch._libraries.decoders import WORDS, D, H, attention, decoder, flags, fused, gated, hf, last, may
 from ckptkit.arch._libraries.forward import runs
+from ckptkit.arch._libraries.gguf import B, gguf, square
 from ckptkit.arch.llama import shape
 from ckptkit.schema import Class
 
-MODULES = {**WORDS, **attention(kv="heads"), **gated(), **last()}
+MODULES = {**WORDS, **attention(kv="heads", pairs=True), **gated(), **last()}
 DEFAULTS = {"activation": "silu", "norm_eps": 1e-6}
 WORDS_1, WORDS_2 = 64000, 125696
 
@@ -37,19 +40,39 @@ def told(raw: Values) -> dict[str, object] | None:
 
 HF = own_code(
     hf(
-        "baichuan", "Baichuan", MODULES, rows=fused(H + "self_attn.W_pack", "*(heads head_dim)", bias=False),
+        "baichuan", "Baichuan", MODULES, rows=fused(H + "self_attn.W_pack", "*(heads two half head_dim)", bias=False),
         keys={**MARKS, **flags("alibi"), "norm_head": may("normed_head")}, without=("kv_heads", "head_dim"), defaults=DEFAULTS,
         unfold=told,
     ),
     holds=(Class("BaichuanForCausalLM", frozenset({"lm"})), Class("BaiChuanForCausalLM", frozenset({"lm"})),
            Class("BaichuanModel", frozenset())),
 )  # fmt: skip
+
+
+def by_layers(values: Values) -> Iterator[tuple[str, str]]:
+    """llama.cpp tells the four apart by their layers: 32 turn heads, 40 have alibi, others neither; none takes the head at unit length."""
+    yield from square(values)
+    layers, alibi = values.get("layers"), values.get("alibi")
+    if layers not in (32, 40):
+        yield "layers", "its code of this architecture has positions in models of 32 or 40 layers only"
+    elif alibi is not None and bool(alibi) != (layers == 40):
+        yield "alibi", "its code of this architecture turns heads in models of 32 layers, and has alibi in those of 40"
+    if values.get("normed_head"):
+        yield "normed_head", "its code of this architecture does not take the head of words at unit length (Baichuan 2's does)"
+
+
+GGUF = gguf(
+    "baichuan", MODULES, pairs=True, implied={"activation": "silu"}, conflicts=by_layers,
+    rows={B + f"attn_{k[0]}.weight": (D + f"attention.{k}.weight", "(heads half two) hidden") for k in ("query", "key")},
+    keys={"derived.alibi": may("alibi"), "derived.normed_head": may("normed_head")},
+    also={"attention.head_count_kv": lambda values: values.get("heads")}, free={"alibi": ..., "normed_head": ..., "bos": ..., "eos": ...},
+)  # fmt: skip
 LLAMA = written_as(
     "llama", "Llama", MODULES, keys=MARKS, without=("kv_heads", "head_dim"), defaults=DEFAULTS, needs={"alibi": False, "normed_head": False}
 )
 
 ARCHITECTURE = decoder(
-    "baichuan", "Baichuan", MODULES, HF, LLAMA,
+    "baichuan", "Baichuan", MODULES, HF, LLAMA, GGUF,
     heads=("heads",),
     relations=("hidden = heads head_dim",),
     rank=2,

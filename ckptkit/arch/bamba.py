@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptkit.arch._libraries.decoders import WORDS, D, H, Values, attention, decoder, flags, gated, hf, in_layers, last
+from ckptkit.arch._libraries.decoders import WORDS, D, H, Values, attention, decoder, flags, gated, hf, in_layers, last, may
 from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.gguf import both, gguf
+from ckptkit.arch._libraries.gguf_state import DECAYS, FREE, MAMBA2_KEYS, limited, listed, twice
+from ckptkit.arch._libraries.gguf_state import mamba2_rows as mamba2_ggml
 from ckptkit.arch._libraries.state_space import MAMBA2, MAMBA2_SIZES, UNREAD, mamba2, mamba2_keys, mamba2_rows
 from ckptkit.arch.llama import shape
 
 MODULES = {
     **WORDS,
-    **in_layers("attention@layer", attention(bias="attention_bias", out_bias="attention_bias")),
+    **in_layers("attention@layer", attention(bias="attention_bias", out_bias="attention_bias", pairs=True)),
     **in_layers("not attention@layer", mamba2(bias="mamba_proj_bias", conv_bias="mamba_conv_bias")),
     **gated(bias="mlp_bias"),
     **last(),
@@ -43,8 +46,22 @@ HF = hf(
     },
 )  # fmt: skip
 
+
+def keys_of_layers(values: Values) -> list[int] | None:
+    """The heads of keys in each layer, 0 where it has no attention."""
+    kinds, heads = attends(values), values.get("kv_heads")
+    return [heads if k else 0 for k in kinds] if kinds is not None and isinstance(heads, int) else None
+
+
+GGUF = gguf(  # where part of a head turns, llama.cpp's conversion puts other columns side by side than its code turns
+    "granitehybrid", MODULES, pairs=True, implied={"activation": "silu"}, rows=mamba2_ggml(),
+    keys={**listed(MAMBA2_KEYS), "derived.layer_types": "", "derived.attn_layer_indices": may("attn_layer_indices")},
+    also={"attention.head_count_kv": keys_of_layers, "rope.scaling.finetuned": True},
+    free={**FREE, "attn_layer_indices": ...}, conflicts=both(twice, limited), adjust=DECAYS,
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "bamba", "Bamba", MODULES, HF,
+    "bamba", "Bamba", MODULES, HF, GGUF,
     relations=MAMBA2_SIZES,
     kinds={"attention@layer": attends},
     traits=partly(**MAMBA2),

@@ -23,6 +23,8 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, runs
+from ckptkit.arch._libraries.gguf import SIGMOID
+from ckptkit.arch._libraries.gguf_latent import deepseek2
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 from ckptkit.arch.deepseek_v3 import DEFAULTS, FFN, KEYS, USUAL, size
 from ckptkit.schema import Besides, Dialect, Key, Module, linear, norm
@@ -59,9 +61,10 @@ def sparse(index_pairs: str) -> dict[str, object]:
 
 
 HF = indexed("deepseek_v32", "DeepseekV32", MODULES, eps=1e-6)
+GGUF = deepseek2(MODULES, SIGMOID, name="deepseek32", loose={"layer_types": ...})
 
 ARCHITECTURE = decoder(
-    "deepseek_v32", "DeepSeek-V3.2", MODULES, HF, in_memory(HF, MODULES, rows=stacked()),
+    "deepseek_v32", "DeepSeek-V3.2", MODULES, HF, GGUF, in_memory(HF, MODULES, rows=stacked()),
     heads=("heads",),
     kinds={"moe@layer": sparse_or_first_dense},
     traits=sparse("half"),

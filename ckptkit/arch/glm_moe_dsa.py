@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ckptkit.arch._libraries.decoders import Values, decoder, in_memory, may, of_types, sparse_or_first_dense, stacked
+from ckptkit.arch._libraries.gguf import SIGMOID
+from ckptkit.arch._libraries.gguf_latent import deepseek2
 from ckptkit.arch.deepseek_v32 import INDEXER, MODULES, indexed, sparse
 from ckptkit.schema import when
 
@@ -30,9 +32,13 @@ def indexes(values: Values) -> Sequence[bool] | None:
 
 
 HF = indexed("glm_moe_dsa", "GlmMoeDsa", OWN, eps=1e-5, keys={w: may(w) for w in WORDS})
+GGUF = deepseek2(
+    OWN, SIGMOID, name="glm-dsa", keys={"derived.indexer_types": may("indexer_types")}, also={"attention.indexer.types": indexes},
+    loose=dict.fromkeys(("layer_types", *WORDS), ...),
+)  # fmt: skip
 
 ARCHITECTURE = decoder(
-    "glm_moe_dsa", "GLM-5", OWN, HF, in_memory(HF, OWN, rows=stacked()),
+    "glm_moe_dsa", "GLM-5", OWN, HF, GGUF, in_memory(HF, OWN, rows=stacked()),
     rank=1,
     heads=("heads",),
     kinds={"moe@layer": sparse_or_first_dense, "indexer@layer": indexes},

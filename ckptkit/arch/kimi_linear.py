@@ -33,6 +33,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import GROUPS, routed, unturned
+from ckptkit.arch._libraries.gguf_latent import by_channel
 from ckptkit.arch._libraries.low_rank import LOW_RANK, low_rank, low_rank_rows
 from ckptkit.arch._libraries.state_space import S, convolution
 from ckptkit.arch.deepseek_v3 import size
@@ -151,9 +152,10 @@ HF = hf(
     },
 )  # fmt: skip
 CONVOLVED = {T + "conv1d.weight": (*(S + f"conv_{part}.weight" for part in PARTS), f"*{WIDE} 1 kernel")}
+GGUF = by_channel(MODULES, WIDE, attends, has_experts)
 
 ARCHITECTURE = decoder(
-    "kimi_linear", "Kimi Linear", MODULES, HF,
+    "kimi_linear", "Kimi Linear", MODULES, HF, GGUF,
     in_memory(HF, MODULES, rows={**stacked(), **CONVOLVED}, names=MEMORY),
     heads=("heads",),
     required=(),

@@ -1,7 +1,8 @@
 """Mixtral: Mistral with experts in every layer, of which a softmax over all chooses some.
 
 Sources: transformers models/mixtral (w1 gate, w3 up, w2 down; in memory the experts of a layer are one tensor);
-mistralai/mistral-inference moe.py (feed_forward.gate, feed_forward.experts).
+mistralai/mistral-inference moe.py (feed_forward.gate, feed_forward.experts); of the first files, whose experts lie one below the other
+(block_sparse_moe.w1, w2, w3, all as (experts width) x hidden), transformers 4 models/mixtral convert_mixtral_weights_to_hf.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ckptkit.arch._libraries.gguf import Window, gguf
 from ckptkit.arch._libraries.megatron import PAIRED, WINDOW, grouped, megatron
 from ckptkit.arch.llama import META_ROWS, M, shape
 from ckptkit.arch.mistral import PARAMS, consolidated
-from ckptkit.schema import norm
+from ckptkit.schema import Key, norm
 
 MODULES = {**WORDS, **grouped(attention(pairs=True)), D + "ffn.norm": norm("hidden", bias=False), **experts("intermediate"), **last()}
 HF = hf(
@@ -43,11 +44,20 @@ ROWS = {k: v for k, v in META_ROWS.items() if not k.startswith(F)} | {
     F + "experts.{expert}.w3": E + "up",
     F + "experts.{expert}.w2": E + "output",
 }
+B = M + "block_sparse_moe."
+FIRST = {k: v for k, v in ROWS.items() if not k.startswith(F)} | {
+    B + "gate": D + "moe.router",
+    **{B + w: (f"{E}{part}.weight", "(*{expert} intermediate) hidden") for w, part in (("w1", "gate"), ("w3", "up"), ("w2", "output"))},
+}
+MOE: dict[str, str | Key] = {**PARAMS, "moe.num_experts": "experts", "moe.num_experts_per_tok": may("experts_per_token")}
 
 ARCHITECTURE = decoder(
     "mixtral", "Mixtral", MODULES, HF,
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.gate"}),
-    consolidated(ROWS, {**PARAMS, "moe.num_experts": "experts", "moe.num_experts_per_tok": may("experts_per_token")}),
+    consolidated(ROWS, MOE),
+    consolidated(FIRST, MOE)._replace(
+        name="mistral_stacked", title="mistralai (PyTorch), experts one below the other", container="torch", filename="consolidated.00.pth",
+    ),
     *megatron(MODULES, heads=PAIRED, keys=WINDOW, implied={"activation": "silu"}),
     gguf(
         "llama", MODULES, pairs=True, experts="intermediate", implied={"activation": "silu"}, rope=("freqs", "factors"),

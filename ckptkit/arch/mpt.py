@@ -59,6 +59,7 @@ HF = hf(
     },
     without=("kv_heads", "rope_theta", "head_dim"),
     implied={"activation": "gelu"},
+    usual={"no_bias": ...},  # which its code does not read: there are none
     defaults={"norm_eps": 1e-5, "tied": True, "intermediate": "=4 hidden"},
 )
 

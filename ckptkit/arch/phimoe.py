@@ -5,6 +5,8 @@ Source: transformers models/phimoe.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from ckptkit.arch._libraries.decoders import (
     MIXTRAL,
     WORDS,
@@ -22,6 +24,7 @@ from ckptkit.arch._libraries.decoders import (
     stacked,
 )
 from ckptkit.arch._libraries.forward import WHOLE, routed, runs
+from ckptkit.arch._libraries.gguf import Window, gguf, square
 from ckptkit.arch.llama import shape
 from ckptkit.schema import norm
 
@@ -42,8 +45,29 @@ HF = hf(
     },
 )  # fmt: skip
 
+
+def two_rounds(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """llama.cpp's router is Mixtral's."""
+    yield "experts_per_token", "llama.cpp weights the two experts by one softmax, where the family's own router takes one after the other"
+
+
+def biased(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """llama.cpp loads none without biases of attention's output and of the head, nor has heads of another width."""
+    yield from square(values)
+    if values.get("rope_type") == "longrope":
+        yield "rope_type", "its conversion has another growth of positions than the family's short_mscale and long_mscale"
+    for switch in ("attention_bias", "lm_head_bias"):
+        if values.get(switch) is not True:
+            yield switch, "its code of this architecture loads biases only"
+
+
+GGUF = gguf(
+    "phimoe", MODULES, experts="intermediate", implied={"activation": "silu"}, rope=("factors",), dimensions=True, window=Window("all"),
+    conflicts=biased, remarks=two_rounds, free={"router_jitter_noise": ...},
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "phimoe", "Phi-3.5-MoE", MODULES, HF,
+    "phimoe", "Phi-3.5-MoE", MODULES, HF, GGUF,
     in_memory(HF, MODULES, rows=stacked("intermediate"), names={D + "moe.router": H + "mlp.router"}),
     traits=runs(norm_kind="layer", window="=window", sliding="all",
         runs_with={**WHOLE, "rope_type": (None, "default"), "experts_per_token": (2,)},

@@ -7,9 +7,12 @@ positions grows in steps and queries by the logarithm of their position, each by
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ckptkit.arch._libraries.authors import Values, own_code
 from ckptkit.arch._libraries.decoders import GPT, SIZES, WORDS, D, G, attention, decoder, flags, fused, gated, hf, last, may, rope
 from ckptkit.arch._libraries.forward import partly
+from ckptkit.arch._libraries.gguf import FFN, OUTPUT, B, gguf, square
 from ckptkit.arch.llama import shape
 from ckptkit.schema import Besides, Class, Derived, Key
 
@@ -24,6 +27,11 @@ def doubled(raw: Values) -> dict[str, object] | None:
     return {**plain, **raw, "intermediate_size": 2 * width} if "model" in raw and isinstance(width, int) else None
 
 
+TURNED = {  # the authors' code reads these two from keys of their own alone
+    "rotary_emb_base | rope_parameters.rope_theta | rope_scaling.rope_theta": may("rope_theta"),
+    "rotary_pct | rope_parameters.partial_rotary_factor": may("rope_part"),
+    **{k: v for k, v in rope().items() if not isinstance(v, Key) or v.canonical not in ("rope_theta", "rope_part")},
+}  # fmt: skip
 OWN = {"head_dim": "kv_channels", "attention_dropout": "attn_dropout_prob"}
 HF = own_code(
     hf(
@@ -34,7 +42,7 @@ HF = own_code(
         },
         rows=fused(G + "attn.c_attn", "*(heads head_dim)"),
         sizes={**{OWN.get(k, k): v for k, v in SIZES.items()}, "intermediate_size": Key("intermediate", times=2)},
-        positions=rope(theta="rotary_emb_base", part="rotary_pct"), without=("kv_heads",),
+        positions=TURNED, without=("kv_heads",),
         keys={
             "no_bias": may("without_biases"), "seq_length": may("rope_trained"), "use_dynamic_ntk": may("rope_in_steps"),
             "use_logn_attn": may("rope_by_logarithm"), **flags("scale_attn_weights"),
@@ -49,8 +57,29 @@ HF = own_code(
     holds=(Class("QWenLMHeadModel", frozenset({"lm"})), Class("QWenModel", frozenset())),
 )  # fmt: skip
 
+
+def to_trained_length(values: Values) -> Iterator[tuple[str, str]]:
+    """What the family's code does beyond the positions it was trained on, and llama.cpp does not."""
+    if values.get("rope_in_steps") is not False or values.get("rope_by_logarithm") is not False:
+        yield "rope_trained", f"llama.cpp stretches nothing with the length: the same up to {values.get('rope_trained')} tokens"
+
+
+def with_scores_divided(values: Values) -> Iterator[tuple[str, str]]:
+    """llama.cpp's scores are always divided by the root of a head's width."""
+    yield from square(values)
+    if values.get("scale_attn_weights") is False:
+        yield "scale_attn_weights", "its code of this architecture divides them"
+
+
+GGUF = gguf(
+    "qwen", MODULES, implied={"activation": "silu"}, dimensions=True, conflicts=with_scores_divided, remarks=to_trained_length,
+    rows=fused(B + "attn_qkv", "*(heads head_dim)"), bare=(OUTPUT, *FFN),
+    keys={"feed_forward_length": Key("intermediate", times=2), "attention.head_count_kv": ""},
+    free=dict.fromkeys(("rope_trained", "rope_in_steps", "rope_by_logarithm", "scale_attn_weights", "without_biases"), ...),
+)  # fmt: skip
+
 ARCHITECTURE = decoder(
-    "qwen", "Qwen", MODULES, HF,
+    "qwen", "Qwen", MODULES, HF, GGUF,
     heads=("heads",),
     traits=partly(runs_with={"scale_attn_weights": (None, True)}),
     variants={

@@ -75,13 +75,15 @@ def quantization_of(raw: Mapping[str, object] | None, source: str, folder: str) 
     """What the configuration `raw`, or a file beside it, says; None where nothing does, or nothing is packed."""
     raw = raw or {}
     dtype = _DTYPES.get(str(raw.get("dtype") or raw.get("torch_dtype")).removeprefix("torch."))
-    for key in KEYS:
+    first, mlx = raw.get(KEYS[0]), raw.get("quantization")
+    own = isinstance(first, Mapping) and isinstance(mlx, Mapping) and mlx and not first.get("quant_method")
+    for key in ("quantization",) if own else KEYS:  # of MLX's two copies its loader takes this one
         words = raw.get(key)
         if isinstance(words, Mapping) and words:
             method = words.get("quant_method")
-            mlx = method is None and "group_size" in words and "bits" in words
+            of_mlx = method is None and "group_size" in words and "bits" in words
             return Quantization(
-                cast("Mapping[str, Any]", words), source, dtype, str(method) if method is not None else "mlx" if mlx else ""
+                cast("Mapping[str, Any]", words), source, dtype, str(method) if method is not None else "mlx" if of_mlx else ""
             )
     for name in BESIDE:
         path = os.path.join(folder, name)

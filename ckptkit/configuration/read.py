@@ -242,6 +242,8 @@ def interpret(config: RawConfig, arch: Architecture, dialect: Dialect) -> Values
     form = d.config
     raw = (form.reader.unfold(config.raw) if form.reader.unfold is not None else None) or in_berts_words(config.raw, arch, form)
     raw.pop(BLOCK, None)
+    if isinstance(raw.get("rope_scaling"), dict) and raw["rope_scaling"] and isinstance(raw.get("rope_parameters"), dict):
+        raw = {k: v for k, v in raw.items() if k != "rope_parameters"}  # transformers takes the older one, whole, wherever it is there
     sense = _Sense(arch, d, raw)
     for alternatives, spec in form.keys.items():
         key = first_said(sense.rest, alternatives)

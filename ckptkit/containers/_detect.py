@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from .. import store
 from ..errors import NotFoundError
@@ -52,6 +53,10 @@ def _neighbours(path: str) -> str:
     if colon and rest[:1] != "/" and scheme.isalnum() and store.is_url(f"{scheme}://"):
         return f"is {scheme}://{rest.lstrip('/')} meant? Give an address as text: a Path makes one slash of two"
     parent, name = os.path.split(path)
+    if store.is_url(path) and re.search("%[0-9A-Fa-f]{2}", path):
+        from urllib.parse import unquote
+
+        return f"is {unquote(path)} meant? Names stand as they are in an address, not escaped"
     try:
         names = store.listdir(parent or ".")
     except OSError:

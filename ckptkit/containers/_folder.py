@@ -30,7 +30,7 @@ ENTRIES = 20_000  # names that are looked at below a folder
 DEPTH = 8  # folders below it
 _USUAL = ("model", "pytorch_model", "tf_model", "flax_model", "diffusion_pytorch_model")  # of one model in several formats
 _ANYTHING = (".npz", ".npy", ".jl", ".joblib", "saved_model.pb", "params_shapes.json")  # of WEAK ranks, or the folder's own
-# what numbers the parts of one model in files' names: verl's model_world_size_8_rank_0.pt, FSDP's local pytorch_model_fsdp_0_rank0.bin,
+# what numbers the parts of one model in files' names: FSDP's local pytorch_model_fsdp_0_rank0.bin, mp_rank_00.pt,
 # layer_01-model_00-model_states.pt of DeepSpeed's pipelines
 _OF_RANK = re.compile(r"(?i)(?:^|[._-])(?:rank|tp|pp|mp|stage|layer|shard|part|split|world_size)[._-]?[0-9]+(?![0-9])")
 RANKS = "join them with the library that wrote them, and save the whole model; a file that is named is read as it stands"
@@ -141,7 +141,8 @@ def _beside(folder: str, opened: Checkpoint, looked_at: frozenset[str]) -> Itera
             what = f"{index} and its {len(shards)} shards lie beside {base}: {base} is read, as transformers does, and not they"
         severity = "warning" if base.startswith(("model.", "pytorch_model.", "tf_model.", "flax_model.")) else "error"
         yield False, Finding(severity, "shards", printable(index), printable(what, 1000), "ckptkit fix leaves it out")
-    others = [n for n in others_in(folder, names) if n not in read and n not in looked_at]
+    known_already = read | looked_at
+    others = [n for n in others_in(folder, names, known_already) if n not in known_already]
     unwritten = {f.index_name: f"{f.names[0]} (and {len(f.names) - 1} more, without an index)" for f in families(names)}
     others = [n if n in names else unwritten.get(n, n) for n in others]
     usual = [n for n in others if n.split(".")[0].split("-0")[0] in _USUAL]
@@ -164,9 +165,9 @@ def _otherwise(index: str, opened: Checkpoint) -> Iterator[Finding]:
         yield Finding("warning", "shards", printable(os.path.basename(index)), what, "make the index again, or remove it")
 
 
-def others_in(folder: str, names: Sequence[str]) -> list[str]:
+def others_in(folder: str, names: Sequence[str], looked_at: Collection[str] = ()) -> list[str]:
     """The names of everything in a folder that could be read as a checkpoint, but for what may be any arrays; a set of shards is its
-    index, there or not."""
+    index, there or not. The files `looked_at` are not opened for it: they may be missing."""
     suffixes = (*(s for k in known() for s in k.suffixes if s not in _ANYTHING), ".tar", ".th")
     sets = {n: f for f in families(names) for n in f.names}
     indexes = {n: of_index(n, names) for n in names if is_index(n)}
@@ -177,7 +178,7 @@ def others_in(folder: str, names: Sequence[str]) -> list[str]:
             continue
         if n in sets:
             out[sets[n].index_name] = None
-        elif n.endswith(suffixes) and store.is_file(os.path.join(folder, n)) and _readable(os.path.join(folder, n)):
+        elif n not in looked_at and n.endswith(suffixes) and store.is_file(os.path.join(folder, n)) and _readable(os.path.join(folder, n)):
             out[n] = None
     return list(out)
 
@@ -335,6 +336,9 @@ def _nothing(folder: str, names: Sequence[str]) -> CheckpointError:
         return NotFoundError(
             f"holds no checkpoint that can be read: {'; '.join(refused[:4])}", path=folder, hint="name a file to learn more"
         )
+    if ".ckptkit" in names and any(files for _, files in store.walk(f"{folder.rstrip('/')}/.ckptkit")):
+        hint = f"begin it again, or see ckptkit clean {printable(folder, 500)}"
+        return NotFoundError("holds no checkpoint: a conversion into it is under way, or was not finished", path=folder, hint=hint)
     what = f"holds no checkpoint ({len(names)} other entries)"
     return NotFoundError(what, path=folder, hint="name the file, the TensorFlow prefix, or the directory that holds it")
 

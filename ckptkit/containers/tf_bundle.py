@@ -22,7 +22,7 @@ from .. import store
 from .._typing import TYPE_CHECKING, Any, cast
 from ..errors import CorruptError, UnsupportedError, UsageError
 from ..findings import Finding
-from ..support.columns import pluck, sorts, tuples
+from ..support.columns import pluck, sorts, texts, tuples
 from ..support.lazy import later
 from ..tensors import DTYPES, Check, Extent, StoredTensor, TensorSpec, sums_of
 from ._foreign import refuse_pointers
@@ -254,7 +254,7 @@ def _plain(raws: dict[bytes, Raw], files: _Files) -> dict[str, StoredTensor] | N
     if len(raws) < _MANY:
         return None
     try:
-        names = [key.decode() for key in raws]
+        names = texts(raws)
     except UnicodeDecodeError:
         return None
     of_kind, firsts, _ = sorts(raws, 0)

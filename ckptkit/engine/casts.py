@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LAST_BFLOAT = 0x7F7F8000  # float32's bits from which bfloat16 has no finite value
+EIGHTHS = {"F8_E4M3": 3, "F8_E5M2": 2}  # the types of 8 bits that float32 becomes by a compiled loop: bits of the mantissa
 BLOCK = 1 << 16  # elements cast at once: source, target and scratch stay in the second-level cache
 
 
@@ -238,6 +239,8 @@ def _all_compiled(data: memoryview, out: memoryview, source: str, target: str) -
     if source == "F32" and target == "BF16":
         largest: int = native.to_bfloat(data, out)
         return largest < LAST_BFLOAT
+    if source == "F32" and target in EIGHTHS:
+        return not native.to_eighth(data, out, EIGHTHS[target])
     if target == "F32" and source in ("F16", "BF16"):
         native.widen(data, out, source == "BF16")
         return True
@@ -261,6 +264,8 @@ def _compiled(x: Array, y: Array, source: str, target: str, tabled: bool) -> boo
         return True
     if not tabled:
         return None
+    if source == "F32" and target in EIGHTHS and not native.to_eighth(x, into, EIGHTHS[target]):
+        return False
     if source == "F32":
         native.look_up_float(x, into, _table("BF16", target))
     else:

@@ -45,8 +45,7 @@ def clean(where: str, *, remove: bool = False) -> Leftovers:
     if remove:
         for n, upload in begun:
             tree.sink(n).abort(upload)
-        for n in notes:
-            tree.delete(n)
+        tree.delete_all(notes)
     return Leftovers(where, listed, tuple(map(tree.label, notes)), remove)
 
 

@@ -58,8 +58,7 @@ def commit(run: Run, receipts: dict[str, Receipt]) -> tuple[Finding, ...]:
 
 def tidy(run: Run) -> None:
     """Remove what the new checkpoint took the place of, and the notes."""
-    for name in run.old.obsolete:
-        run.tree.delete(name)
+    run.tree.delete_all(run.old.obsolete)
     clear(run)
 
 
@@ -137,8 +136,7 @@ def abandon(run: Run) -> None:
     """Throw away what a run has stored, and what it has put beside it into a place that was empty."""
     run.tree.fresh()
     if run.old.fresh and not run.plan.single:
-        for name in run.tree.list().keys() & set(run.plan.names):
-            run.tree.delete(name)
+        run.tree.delete_all(run.tree.list().keys() & set(run.plan.names))
     for file, upload in run.uploads.items():
         run.tree.sink(run.name(file)).abort(upload)
     clear(run)
@@ -147,6 +145,5 @@ def abandon(run: Run) -> None:
 def clear(run: Run) -> None:
     """Remove the notes of a run, whoever wrote them."""
     run.tree.fresh()
-    for n in run.tree.list(f"{run.notes}/{run.mark}"):
-        run.tree.delete(run.note(n))
+    run.tree.delete_all(map(run.note, run.tree.list(f"{run.notes}/{run.mark}")))
     run.tree.delete(run.manifest)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .weight_graph import WeightGraph
 
 PLACES = ("used", "tied", "repeated", "derived", "optimizer", "trainer", "part", "stray", "dropped", "unexplained")
-KINDS = ("tensor", "entry", "key")
+KINDS = ("tensor", "weight", "entry", "key")  # a weight is packed, and stored under other names than its own: its parts are the tensors
 _OF_ROLE = {"param": "used", "repeat": "repeated"}
 _BLOB = 1024  # bytes in an entry from which they could hold a weight
 
@@ -89,14 +89,16 @@ class Account:
     """Everything of a checkpoint in its place, in the order of the files. Compared by its entries.
 
     Those of tensors are made when they are asked for one by one: there may be 90,000, and sums, and that each of them is read, are known
-    from `many`: place -> how many tensors, where no tensor has an entry that must be looked at by itself; None where one may have.
+    from `many`: (place, kind) -> how many tensors and packed weights, where none has an entry that must be looked at by itself; None where
+    one may have.
     """
 
     def __init__(
-        self, entries: Iterable[Entry] = (), tensors: Callable[[], Iterable[Entry]] = tuple, many: Mapping[str, int] | None = None,
-        unexplained: Callable[[], list[str]] | None = None,
+        self, entries: Iterable[Entry] = (), tensors: Callable[[], Iterable[Entry]] = tuple,
+        many: Mapping[tuple[str, str], int] | None = None, unexplained: Callable[[], list[str]] | None = None,
     ) -> None:  # fmt: skip
         self._tensors, self._many, self._rest, self._unexplained = tensors, many, tuple(entries), unexplained
+        self._places = {place for place, _ in many or ()}
         self._made: tuple[Entry, ...] | None = None
 
     def __repr__(self) -> str:
@@ -117,11 +119,11 @@ class Account:
 
     def _beside(self, *places: str) -> tuple[Entry, ...]:
         """The entries among which all of these places are: without the tensors where none of them is in one."""
-        return self._rest if self._many is not None and not any(p in self._many for p in places) else self.entries
+        return self._rest if self._many is not None and not any(p in self._places for p in places) else self.entries
 
     def of(self, place: str, kind: str = "") -> list[Entry]:
         """What is in a place."""
-        within = self._beside(*([place] if kind in ("", "tensor") else ()))
+        within = self._beside(*([place] if kind in ("", "tensor", "weight") else ()))
         return [e for e in within if e.place == place and kind in ("", e.kind)]
 
     @property
@@ -131,14 +133,14 @@ class Account:
 
     def beyond(self) -> list[str]:
         """The stored names of tensors that are no parameter and yet count: unexplained ones, and the other models of the same file."""
-        if self._many is not None and "part" not in self._many and self._unexplained is not None:
+        if self._many is not None and "part" not in self._places and self._unexplained is not None:
             return self._unexplained()
-        return [e.name for e in self._beside("unexplained", "part") if e.kind == "tensor" and e.counts]
+        return [e.name for e in self._beside("unexplained", "part") if e.kind in ("tensor", "weight") and e.counts]
 
     @property
     def sums(self) -> dict[str, dict[str, int]]:
         """How many of each kind are in each place; places and kinds of none are left out."""
-        many = Counter({(place, "tensor"): n for place, n in (self._many or {}).items()})
+        many = Counter(self._many or {})
         many.update((e.place, e.kind) for e in self._beside(*(() if self._many is not None else PLACES)))
         out: dict[str, dict[str, int]] = {}
         for (place, kind), n in many.items():
@@ -160,26 +162,29 @@ def _of_role(subject: Subject) -> dict[str, str]:
     return {**_OF_ROLE, "tied": "used"} if subject.untied else _OF_ROLE
 
 
-def _many(subject: Subject) -> dict[str, int] | None:
-    """How many tensors are in each place, by roles alone; None where a tensor must be looked at to know its place or whether it is read."""
+def _many(subject: Subject) -> dict[tuple[str, str], int] | None:
+    """How many tensors and packed weights are in each place, by roles alone; None where a tensor must be looked at to know its place or
+    whether it is read."""
     roles, tensors = subject.graph.roles, subject.checkpoint.tensors
-    out: dict[str, int] = {}
+    out: Counter[tuple[str, str]] = Counter()
     of_role = _of_role(subject)
     _, kinds, counts = sorts(roles, 0)
     for (kind, _), n in zip(kinds, counts, strict=True):
-        out[of_role.get(kind, kind)] = out.get(of_role.get(kind, kind), 0) + n
+        out[of_role.get(kind, kind), "tensor"] += n
     types = {spec.dtype for spec in subject.checkpoint.specs}
-    if "optimizer" in out or roles.keys() != tensors.keys() or any(DTYPES[t].bits % 8 for t in types):
+    if ("optimizer", "tensor") in out or roles.keys() != tensors.keys() or any(DTYPES[t].bits % 8 for t in types):
         return None
-    more: dict[int, int] = {}  # id of a form -> the parts of a weight that do not have its name
+    more: dict[int, tuple[int, bool]] = {}  # id of a form -> how many parts a weight has, whether one of them has its name
     for name, weight in subject.packings.weights.items():
         if id(weight.form) not in more:
-            more[id(weight.form)] = len(weight.parts) - any(t.name == name for t in weight.parts.values())
-        n = more[id(weight.form)]
+            more[id(weight.form)] = len(weight.parts), any(t.name == name for t in weight.parts.values())
+        n, own = more[id(weight.form)]
         if n and name in roles:
             place = of_role.get(roles[name].kind, roles[name].kind)
-            out[place] += n
-    return out
+            out[place, "tensor"] += n - 1
+            if not own:
+                out[place, "weight"] += 1
+    return dict(out)
 
 
 def require_read(subject: Subject, what: str) -> None:
@@ -254,8 +259,9 @@ def _tensors(subject: Subject) -> Iterator[Entry]:
             what = f"{what}, a {classes[name]}".removeprefix(", ")
         whole = bits[t.spec.dtype] % 8 == 0 or place in ("dropped", "optimizer", "trainer", "derived", "stray")
         counts = place == "unexplained" or (place == "part" and name in ck.parts and not ck.chosen)
-        yield new(Entry, ("tensor", name, place, what, not whole, counts))
         weight = weights.get(name)
+        own = weight is None or any(part.name == name for part in weight.parts.values())
+        yield new(Entry, ("tensor" if own else "weight", name, place, what, not whole, counts))
         if weight is not None:
             label = labels.get(id(weight.form)) or labels.setdefault(id(weight.form), weight.label)
             of = f"part of {name} ({label})"

@@ -11,10 +11,27 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from ..schema import Architecture, Match, Row, Table, placeholders
+from ..tensors import StoredTensor
 from .recognition import Candidate
 from .solve import solve
 
 Shape = tuple[int, ...]
+
+
+def held_places(row: Row, name: str, matches: Mapping[str, Match], tensors: Mapping[str, StoredTensor]) -> int:
+    """How many places of a placeholder (the experts of a layer) a stored tensor of this row holds in one dimension. That says it, or,
+    where each place has several of its elements, another tensor does (the router); 0 where none does."""
+    layout, shape = row.layout, tensors[name].spec.shape
+    axis, *within = layout.dims[layout.holder_dim]
+    most = shape[layout.holder_dim] if len(shape) == len(layout.dims) else 0
+    if not within:
+        return most
+    for stored, m in matches.items():
+        other = tensors[stored].spec.shape if (axis,) in m.row.layout.dims else ()
+        if len(other) == len(m.row.layout.dims):
+            n = other[m.row.layout.dims.index((axis,))]
+            return n if n <= most else 0
+    return 0
 
 
 def misfits(arch: Architecture, dialect: str, prefix: str, stored: Mapping[str, Shape], reduced: Mapping[str, str]) -> int:

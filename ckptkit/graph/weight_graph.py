@@ -23,6 +23,7 @@ from ..support.columns import pluck, sorts
 from ..support.lazy import later
 from ..support.name_text import meant
 from ..tensors import StoredTensor
+from .layouts import held_places
 from .packed import Packing, may_be_packed, packings
 from .recognition import Question, Recognition
 from .recognized import recognized
@@ -158,7 +159,7 @@ class WeightGraph:
                 roles[stored] = beside.get(id(row)) or beside.setdefault(id(row), Role(row.role, row.note))
                 continue
             if row.layout.holder:
-                self._bind_stack(stored, row, at, at_items)
+                self._bind_stack(stored, row, at, r)
                 continue
             names = [expand(p, at) for p in row.parts]
             if row.role == "repeat":
@@ -200,12 +201,11 @@ class WeightGraph:
                 self.for_both += [] if said else [(row.names[0], holder.stored)]
                 self.roles[holder.stored] = Role("param", info.tied)
 
-    def _bind_stack(self, stored: str, row: Row, at: Mapping[str, int], at_items: tuple[tuple[str, int], ...]) -> None:
-        """A tensor that holds all the places of a placeholder (the experts of a layer) in one dimension, which says how many."""
-        holder, shape = row.layout.holder, self.checkpoint.tensors[stored].spec.shape
-        n = shape[row.layout.holder_dim] if len(shape) == len(row.layout.dims) else 0
+    def _bind_stack(self, stored: str, row: Row, at: Mapping[str, int], r: Recognition) -> None:
+        """A tensor that holds all the places of a placeholder (the experts of a layer) in one dimension."""
+        holder, n = row.layout.holder, held_places(row, stored, r.matches, self.checkpoint.tensors)
         LIMITS.check("tensors", n * len(row.parts), f"the number of parameters in {stored}")
-        for placeholder, value in at_items:
+        for placeholder, value in at.items():
             self.indices.setdefault(placeholder, set()).add(value)
         self.indices.setdefault(holder, set()).update(range(n))
         for place in range(n):

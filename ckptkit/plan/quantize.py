@@ -36,7 +36,8 @@ USUAL = (
     "*pooler*",
 )
 USUAL_MLX = ("*norm*", "*router*", "*.gate.weight")
-USUAL_GGUF = ("*norm*", "*ffn_gate_inp*", "*position_embd*", "*token_types*", "*LayerNorm*", "*position_embeddings*")
+USUAL_GGUF = ("*norm*", "*ffn_gate_inp*", "*position_embd*", "*token_types*", "*LayerNorm*", "*position_embeddings*",
+              "*ssm_conv1d*", "*ssm_a", "*ssm_d", "*shortconv.conv*", "*altup_*_coef*", "*indexer.proj*", "*_exps.bias")  # fmt: skip
 Target = tuple[str, TensorSpec, tuple[Piece, ...]]
 
 

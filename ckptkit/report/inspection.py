@@ -179,13 +179,14 @@ def facts(i: Inspection) -> Iterator[tuple[str, str]]:
 
 def _account(i: Inspection) -> Iterator[tuple[str, str]]:
     """The sums of the account: "41 tensors used; 2 tensors, 1 key unexplained", and what is not read."""
-    words = {"entry": "entries", "key": "keys", "tensor": "tensors"}
+    one = {"weight": "packed weight"}
+    words = {"entry": "entries", "key": "keys", "tensor": "tensors", "weight": "packed weights"}
     places = {
         "optimizer": "of an optimizer", "trainer": "of a trainer", "part": "of other models", "stray": "without effect",
         "unexplained": "unexplained" if i.architecture else "of an unknown architecture",
     }  # fmt: skip
     said = [
-        f"{', '.join(f'{n:,} {words[kind] if n != 1 else kind}' for kind, n in kinds.items())} {places.get(place, place)}"
+        f"{', '.join(f'{n:,} {words[kind] if n != 1 else one.get(kind, kind)}' for kind, n in kinds.items())} {places.get(place, place)}"
         for place, kinds in i.account.sums.items()
     ]
     yield "account", "; ".join(said) or "nothing is there"

@@ -97,7 +97,8 @@ def part(s: Subject) -> Iterator[Finding]:
 @rule("adapter", "warning", "Adapters are merged into the weights", basis="undecided")
 def adapter(s: Subject) -> Iterator[Finding]:
     """Low-rank matrices of PEFT beside the weights that they belong to: a loader of the model leaves them out, or fails, and computes
-    something else than what was trained.
+    something else than what was trained. An adapter's configuration beside whole weights: where PEFT is installed, transformers loads the
+    base that it names instead of them.
     """
     names = s.graph.of_role("unexplained") if s.graph.recognition is not None else []
     if not names:

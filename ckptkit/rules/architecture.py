@@ -100,7 +100,8 @@ def architecture(s: Subject) -> Iterator[Finding]:
     """The architecture that the configuration declares (`model_type`, or the class it names) is held against the one whose
     tensor names explain the file best. An error where they are two different ones, or where the declared one's names match nothing;
     a warning where the declared name is unknown here though another architecture names its tensors so (many share their names: such a one
-    is not taken for the other). Where neither is known: rule `unknown`.
+    is not taken for the other). Where neither is known: rule `unknown`. A warning too where the folder is one that transformers loads,
+    and every name begins with a wrapper's or a cousin's prefix: it finds none of them and makes a new model.
 
     What to do: use the configuration that belongs to the weights. `--architecture` overrules recognition.
     """
@@ -204,7 +205,9 @@ def _told(s: Subject) -> bool:
 @rule("config", "error", "The configuration can be read and makes sense")
 def config(s: Subject) -> Iterator[Finding]:
     """A configuration that is no JSON, whose sizes are no positive whole numbers, whose words (activations) are unknown, or that has
-    no `model_type` though it is transformers' config.json.
+    no `model_type` though it is transformers' config.json. Settings of another architecture that are on, rotary positions of no known
+    type, without their numbers or said in two ways, more experts for each token than there are. A key that nothing explains is an
+    information.
     """
     arch = s.architecture
     if arch is None or s.config is None or s.config.raw.get("model_type") or not _is_labelled(s):

@@ -41,7 +41,8 @@ def packing(s: Subject) -> Iterator[Finding]:
 def packing_config(s: Subject) -> Iterator[Finding]:
     """What `quantization_config` (or MLX's `quantization`, or hf_quant_config.json) names is there, and nothing else. A loader goes by the
     configuration: weights that it does not know to be packed are taken for numbers, modules that it leaves alone are not decoded,
-    and where it expects codes it finds none.
+    and where it expects codes it finds none. Of two copies that differ (MLX's `quantization` and `quantization_config`) its loader takes
+    the first: a warning.
     """
     said, weights = s.packings.said, s.packings.weights
     if not weights and said is None:
@@ -68,6 +69,16 @@ def packing_config(s: Subject) -> Iterator[Finding]:
     for p in wrong:
         message = f"{said.source} says {said.method}; the tensors are packed as {p.TITLE}"
         yield Finding("error", "packing-config", said.source, message)
+    for own, other, packing in (("load_in_4bit", "load_in_8bit", "bnb-4bit"), ("load_in_8bit", "load_in_4bit", "bnb-8bit")):
+        if packing in modules and said.words.get(other) is True and said.words.get(own) is not True:
+            message = f"{said.source} says {other}; the tensors are packed as {modules[packing].TITLE}"
+            yield Finding("error", "packing-config", said.source, message, f"say {own}")
+    raw = s.config.raw if s.config is not None else {}
+    copy = raw.get("quantization_config")
+    if said.words is raw.get("quantization") and isinstance(copy, dict) and copy != said.words:
+        strange = sorted(k for k in {*copy, *said.words} if copy.get(k) != said.words.get(k))
+        message = f"{s.config_name} says quantization and quantization_config, which differ in {', '.join(strange[:4])}: the first counts"
+        yield Finding("warning", "packing-config", "quantization_config", message, "say the same in both, or leave the second out")
     kept = [n for n in packed if said.keeps(n.rpartition(".")[0]) or said.keeps(n)] if said.keeps_any else []
     if kept:
         message = f"{count(kept, 'weight')} {are(kept)} packed, though {said.source} says that the module is not: {collapse(kept, 3)}"

@@ -51,6 +51,7 @@ def shape(s: Subject) -> Iterator[Finding]:
             m.name,
             f"shape {list(tensors[m.name].spec.shape)}: dimension {m.dim} is {m.have}; {said}, as {s.config_name} says, make {m.want}",
         )
+    yield from _said_otherwise(s)
     r = s.graph.recognition
     for axis, (n, why) in (r.dialect.limits if r is not None else {}).items():
         have = solution.sizes.axis.get(axis, n)
@@ -68,6 +69,27 @@ def shape(s: Subject) -> Iterator[Finding]:
             _origin(s, left + right),
             f"{' x '.join(left)} is {a}, but {' x '.join(right)} is {b}: in {s.architecture.title} they are equal",
         )
+
+
+def _said_otherwise(s: Subject) -> Iterator[Finding]:
+    """Products of sizes, equal in the architecture, that are not once the configuration has said what no tensor tells by itself."""
+    solution, whole = s.graph.solution, s.completed()
+    if s.architecture is None or set(whole.mismatches) - set(solution.mismatches):  # these name the tensors
+        return
+    keys = s.values.keys if s.values is not None else {}
+    given = [x for x in keys if x in whole.sizes.axis and x not in solution.sizes.axis]  # what the configuration had to say
+    for left, a, right, b in set(whole.broken) - set(solution.broken):
+        said, made, held, have = (left, a, right, b) if set(left) & set(given) else (right, b, left, a)
+        first = [x for x in said if x in given]
+        if not first:
+            continue
+        words = " and ".join(f"{keys[x]} {s.value(x)}" for x in first)
+        beside = ", ".join(f"{keys[x]} {s.value(x)}" for x in given if x not in said and x in (*s.architecture.heads, "head_dim"))
+        yield Finding(
+            "error", "size", next((whole.origin[x][0] for x in held if x in whole.origin), keys[first[0]]),
+            f"{s.config_name} says {words}{f', which makes {made}' if len(said) > 1 else ''}; "
+            f"the weights hold {have} ({' x '.join(held)}{f'; {beside}' if beside else ''})",
+        )  # fmt: skip
 
 
 @also("shape")

@@ -8,6 +8,7 @@
     "hidden (intermediate *1)"    the parts alternate, element by element
     "*{expert} hidden *(intermediate)"   every expert's parts: a star before a placeholder joins all its places along a dimension,
                                   beside which one other star may stand
+    "(*{expert} intermediate) hidden"   the same without a dimension of its own: what follows the placeholder lies within each place
     "intermediate@layer hidden"   an axis that has a size of its own in each layer
 
 A layout never says how to move elements. Its stored shape, the loop nest between two layouts, and both directions of
@@ -41,7 +42,7 @@ _JOINED: dict[tuple[Axes, ...], Axes] = {}
 class Layout(NamedTuple):
     """A parsed layout. `join` is the starred run of axes: (dimension, first, behind the last), dimension -1 where no star is.
 
-    `holder` is the placeholder that a starred dimension runs through ("" where none is); that dimension has the axis that counts it.
+    `holder` is the placeholder that a starred dimension runs through ("" where none is); the axis that counts it is that dimension's first.
     `by` are the placeholders that axes' sizes depend on.
     """
 
@@ -59,7 +60,7 @@ class Layout(NamedTuple):
             if found is None:
                 found = _JOINED[self.dims] = tuple(a for dim in self.dims for a in dim)
             return found
-        return tuple(a for i, dim in enumerate(self.dims) if i != self.holder_dim for a in dim)
+        return tuple(a for i, dim in enumerate(self.dims) for a in dim[i == self.holder_dim :])
 
     @property
     def joins(self) -> bool:
@@ -126,8 +127,8 @@ def parse(text: str) -> Layout:
                 raise LayoutError(f"{text!r}: unbalanced parentheses")
             open_at.append((bool(star), len(dims[-1])))
         elif placeholder:
-            if not star or open_at or holder:
-                raise LayoutError(f"{text!r}: {{{placeholder}}} is to be a starred dimension of its own, and the only one")
+            if not star or holder or dims[-1] or len(open_at) > 1 or any(starred for starred, _ in open_at):
+                raise LayoutError(f"{text!r}: {{{placeholder}}} is to be starred, the first of a dimension, and the only one")
             holder, holder_dim = placeholder, len(dims) - 1
             dims[-1].append(count_name(placeholder))
         else:
@@ -142,7 +143,7 @@ def parse(text: str) -> Layout:
     flat = [a for d in dims for a in d]
     if len(set(flat)) != len(flat):
         raise LayoutError(f"{text!r}: an axis stands twice")
-    if len(join) > 1:
+    if len(join) > 1 or (join and join[0][0] == holder_dim):
         raise LayoutError(f"{text!r}: more than one star")
     by = tuple(dict.fromkeys(p for a in flat if (p := a.partition("@")[2]) and not p.isdigit()))
     return Layout(tuple(map(tuple, dims)), join[0] if join else (-1, 0, 0), holder, holder_dim, by)
@@ -198,7 +199,7 @@ def _need(sizes: Sizes, axes: Axes) -> int:
 def _own(layout: Layout, part: Layout) -> list[Axes]:
     """The dimensions of `layout` with only the axes that `part` has, and the one that counts a placeholder's places."""
     have = set(part.axes)
-    return [dim if i == layout.holder_dim else tuple(a for a in dim if a in have) for i, dim in enumerate(layout.dims)]
+    return [tuple(a for k, a in enumerate(dim) if a in have or (not k and i == layout.holder_dim)) for i, dim in enumerate(layout.dims)]
 
 
 def stored_shape(layout: Layout, parts: Sequence[Layout], sizes: Sizes) -> tuple[int, ...]:
@@ -290,7 +291,7 @@ def region(
             step = dim_strides[i]
         dim, (on, start, stop) = layout.dims[i], layout.join
         if i == layout.holder_dim:
-            offset += index * step
+            offset += index * along(dim, step)
         elif i != on or len(parts) == 1:
             along(dim, step)
         else:

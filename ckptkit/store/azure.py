@@ -1,8 +1,8 @@
 """Objects of Azure written in parts, by any number of machines: block blobs, whose blocks are seen when a list of them is committed.
 
-Policy: obstore has no blocks in Python, but signs addresses for whatever credentials it has; a block goes to such an address, with its
-MD5, which the store holds it against (Put Block, Put Block List of the Blob service's REST API). A block's name holds its upload, number
-and MD5. Blocks that nobody commits are dropped by Azure a week after the last of them came.
+Policy: obstore has no blocks in Python; a block goes to a signed address (`azure_addresses`), with its MD5, which the store holds it
+against (Put Block, Put Block List of the Blob service's REST API). A block's name holds its upload, number and MD5. Blocks that nobody
+commits are dropped by Azure a week after the last of them came.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from urllib.parse import quote
 
-from .._typing import Any, cast
 from ..errors import CheckpointError, CorruptError
 from . import begun
+from .azure_addresses import address
 from .begun import Objects
 from .interface import ABSENT
 from .plain_http import Answer, ask
@@ -35,15 +34,13 @@ class AzureSink:
         self._signed: dict[str, tuple[float, str]] = {}
 
     def _ask(self, method: str, query: str, body: bytes | memoryview | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-        import obstore
-
         until, url = self._signed.get(method, (0.0, ""))
         if time.monotonic() > until:
-            try:
-                url = obstore.sign(self._tree.store, cast("Any", method), self.name, timedelta(seconds=2 * _HOLDS))
-            except Exception:
+            found = address(self._tree, method, self.name, 2 * _HOLDS)
+            if found is None:
                 message = "parts cannot be stored with these credentials"
-                raise CheckpointError(message, path=self._label, hint=CREDENTIALS["az"]) from None
+                raise CheckpointError(message, path=self._label, hint=CREDENTIALS["az"])
+            url = found
             self._signed[method] = time.monotonic() + _HOLDS, url
         about = {"Content-Type": "application/octet-stream", **(headers or {})}
         return ask(method, f"{url}&{query}", self._label, body=body, headers=about)

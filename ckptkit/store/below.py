@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .._typing import TYPE_CHECKING
 from ..support.urls import is_url
@@ -71,6 +71,10 @@ class Below:
     def delete(self, name: str) -> None:
         """Remove an object."""
         self._tree.delete(self._full(name))
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Remove objects, several at a time."""
+        self._tree.delete_all(map(self._full, names))
 
     def sink(self, name: str) -> Sink:
         """Where an object is written in parts."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from .._typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from .hub_writing import MANIFEST, HubSink, Pending, held, is_note, obsolete_of,
 from .interface import ABSENT, FOLDER, Entry, Uploads
 from .reaching import options
 from .remote import RemoteTree
-from .said import CREDENTIALS, refused
+from .said import CREDENTIALS, not_a_store, refused
 
 if TYPE_CHECKING:
     from .interface import Blob, Sink
@@ -89,7 +90,8 @@ class HubTree(RemoteTree):
         if any(c.__name__ in _NO_ANSWER for c in type(e).__mro__):
             message = "the hub cannot be reached"
             return CheckpointError(message, path=self.root, hint="check the network, HF_ENDPOINT and the proxy settings")
-        return refused(e, self.root)
+        error = refused(e, self.root)
+        return not_a_store(self.root) if error.message == "cannot be read" else error
 
     def list(self, folder: str = "") -> dict[str, Entry]:
         """What a folder holds."""
@@ -185,6 +187,11 @@ class HubTree(RemoteTree):
             self.pending.files.delete(name)
             if self._committed(name) is not None:
                 self.pending.remove(name, True)
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Remove files."""
+        for n in list(names):
+            self.delete(n)
 
     def sink(self, name: str) -> Sink:
         """Where a file is gathered in parts."""

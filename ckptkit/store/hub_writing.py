@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from .._typing import TYPE_CHECKING, Any, Protocol
 from ..errors import CheckpointError, UsageError
@@ -167,12 +169,29 @@ def send(api: Any, repository: str, revision: str, pending: Pending, remove: Ite
     if not operations:
         return
     try:
-        api.create_commit(
-            repository, operations, commit_message="Write a checkpoint with ckptkit", revision=revision or None,
-            parent_commit=pending.parent or None,
-        )  # fmt: skip
+        with _bars_for_terminals():
+            api.create_commit(
+                repository, operations, commit_message="Write a checkpoint with ckptkit", revision=revision or None,
+                parent_commit=pending.parent or None,
+            )  # fmt: skip
     except Exception as e:
         raise _refused(e, label) from None
+
+
+@contextmanager
+def _bars_for_terminals() -> Iterator[None]:
+    """The library's progress bars only where somebody sees them: they would be lines of a log."""
+    from huggingface_hub import utils
+
+    library: Any = utils
+    if sys.stderr.isatty() or library.are_progress_bars_disabled():
+        yield
+        return
+    library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        library.enable_progress_bars()
 
 
 def _refused(e: BaseException, label: str) -> CheckpointError:
@@ -187,7 +206,8 @@ def _refused(e: BaseException, label: str) -> CheckpointError:
         if status:
             return CheckpointError(f"cannot be written ({status})", path=label, hint="run it again: what was made is kept and sent")
         seen = seen.__cause__
-    return CheckpointError("cannot be sent to the hub", path=label, hint="run it again: what was made is kept and sent")
+    hint = "run it again: what was made is kept and sent; with HF_HUB_DISABLE_XET=1 where the server has no Xet"
+    return CheckpointError("cannot be sent to the hub", path=label, hint=hint)
 
 
 def same_as(found: Entry | None, path: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from .._typing import Any, NamedTuple, Protocol
@@ -135,6 +135,10 @@ class Tree(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens where there is none."""
+        ...
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Remove objects, several at a time where that is quicker."""
         ...
 
     def sink(self, name: str) -> Sink: ...

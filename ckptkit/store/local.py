@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ..errors import CheckpointError, NotFoundError
@@ -126,6 +126,11 @@ class LocalTree:
         except FileNotFoundError:
             return
         self.prune(os.path.dirname(path))
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Remove files."""
+        for n in list(names):
+            self.delete(n)
 
     def prune(self, folder: str) -> None:
         """Remove empty folders from `folder` up to the root, which stays."""

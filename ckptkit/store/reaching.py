@@ -23,7 +23,7 @@ def options(root: str) -> dict[str, Any]:
 
 def library(root: str, words: dict[str, Any]) -> Any:
     """The library's store for a bucket or a server, by what `options` says."""
-    from obstore import store
+    from obstore import exceptions, store
 
     if not root.startswith("s3://"):
         return store.from_url(root, **words)
@@ -42,7 +42,10 @@ def library(root: str, words: dict[str, Any]) -> Any:
             words["credential_provider"] = Lent(root)
         except UsageError:
             pass  # without boto3 the library's own ways are tried, and say what they miss
-    return store.from_url(root, **words)
+    try:
+        return store.from_url(root, **words, disable_bulk_delete=True)  # see `removing`
+    except exceptions.UnknownConfigurationKeyError:  # an older library, which has none for a single object
+        return store.from_url(root, **words)
 
 
 class Lent:

@@ -100,8 +100,7 @@ class RelayedSink:
 
     def _end(self, upload: Mapping[str, str]) -> None:
         begun.end(self._tree, self.name, upload)
-        for n in self._tree.below(self._folder(upload)):
-            self._tree.delete(n)
+        self._tree.delete_all(self._tree.below(self._folder(upload)))
 
     def abort(self, upload: Mapping[str, str]) -> None:
         """Throw the parts away."""

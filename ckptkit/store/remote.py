@@ -9,9 +9,8 @@ installed. Not to be used in a process forked from one that has: the library's t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import partial
 from weakref import WeakSet
 
@@ -23,7 +22,7 @@ from .pieces import Kept
 from .reaching import is_r2, library, options
 from .recent import Recent
 from .remote_blob import MOST, Ahead, RemoteBlob
-from .said import ExistsError, not_a_store, refused, refused_code, replaced, unconditional
+from .said import ExistsError, not_a_store, refused, refused_code, replaced, unconditional, unopened, without_ranges
 
 if TYPE_CHECKING:
     from .interface import Sink
@@ -78,7 +77,6 @@ class RemoteTree:
         self._pins: dict[str, WeakSet[Pin]] = {}
         self._conditions = False  # whether it is known that the store holds conditions
         self._answers = False  # whether it has answered as a store does
-        self._signs: bool | None = None  # whether it signs addresses for parts
         self.least_part = 1 if self.scheme == "az" else 5 << 20
         self.equal_parts = self.scheme == "s3" and is_r2()
         try:
@@ -86,7 +84,7 @@ class RemoteTree:
         except CheckpointError:
             raise
         except Exception as e:
-            raise refused(e, root) from None
+            raise unopened(e, root) from None
 
     def _open(self) -> Any:
         return library(self.root, options(self.root))
@@ -248,7 +246,7 @@ class RemoteTree:
         except CheckpointError:
             raise
         except Exception as e:
-            if type(e).__name__ == "NotSupportedError" and self._is_page(name):
+            if without_ranges(e) and self._is_page(name):
                 message = "its server answers with a web page"
                 raise UnknownFormatError(message, path=self.label(name), hint="is a proxy or a login between it and here?") from None
             raise refused(e, self.label(name)) from None
@@ -357,15 +355,16 @@ class RemoteTree:
 
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens where there is none."""
-        import obstore
+        from .removing import remove
 
-        try:
-            obstore.delete(self.store, self.key(name))
-        except Exception as e:
-            error = refused(e, self.label(name), writing=True)
-            if not isinstance(error, NotFoundError):
-                raise error from None
+        remove(self, name)
         self.changed(name)
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Remove objects, several at a time."""
+        from .removing import remove_all
+
+        remove_all(self, names, pool())
 
     def small(self, name: str) -> bytes | None:
         """A small object as it is now; None: there is none."""
@@ -394,14 +393,11 @@ class RemoteTree:
             from .parts import google_keys
 
             return google_keys()
-        if self.scheme == "az" and self._signs is None:
-            import obstore
+        if self.scheme == "az":
+            from .azure_addresses import address
 
-            try:
-                self._signs = "sig=" in obstore.sign(self.store, "PUT", self.key(name), timedelta(minutes=1))
-            except Exception:
-                self._signs = False
-        return self.scheme == "s3" or bool(self._signs)
+            return address(self, "PUT", name) is not None
+        return self.scheme == "s3"
 
     def sink(self, name: str) -> Sink:
         """Where an object is written in parts."""

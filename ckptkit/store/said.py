@@ -31,14 +31,14 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
     do = "written" if writing else "read"
     if kind == "PreconditionError" and not writing:
         return replaced(label)
-    if kind in ("AlreadyExistsError", "PreconditionError"):
+    if writing and kind in ("AlreadyExistsError", "PreconditionError"):
         return ExistsError("is there, and is not what it was", path=label, hint="somebody else has written it meanwhile")
     if kind in ("NotFoundError", "FileNotFoundError") or "NoSuchBucket" in text or "404 Not Found" in text:
         if "NoSuchBucket" in text or "ContainerNotFound" in text:
             return NotFoundError("there is no such bucket", path=label, hint="check the name, the region and the endpoint")
         return NotFoundError("there is no such object", path=label, hint="check the address")
     credentials = CREDENTIALS.get(scheme, "")
-    if "RequestTimeTooSkewed" in text or "RequestExpired" in text or "not valid in the specified time frame" in text:
+    if any(words in text for words in _SKEWED_TEXTS):
         return CheckpointError(_CLOCK, path=label, hint=_CLOCK_HINT)
     if writing and ("NotImplemented" in text or "501 Not Implemented" in text or kind == "NotImplementedError"):
         return unconditional(label)
@@ -47,14 +47,19 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
     if kind in ("PermissionDeniedError", "UnauthenticatedError") or re.search(r"\b40[13] (Forbidden|Unauthorized)", text):
         code = _code(text)
         return CheckpointError(f"may not be {do}: the store refuses{code}", path=label, hint=credentials or "see who may read it")
-    if kind == "NotSupportedError" or ("Range" in text and "not supported" in text):
+    if without_ranges(e):
         return CheckpointError("its server gives no parts of a file (HTTP ranges)", path=label, hint="download it, and name the file")
-    if "invalid redirect" in text or "redirect without LOCATION" in text or re.search(f"<Code>({'|'.join(_ELSEWHERE)})</Code>", text):
+    if re.search(f"(?i:redirect)|status code: 30[12378]\\b|<Code>({'|'.join(_ELSEWHERE)})</Code>", told):
         return _elsewhere(label)
     if "error sending request" in text or "error trying to connect" in text or "dns error" in text or "builder error" in text:
         return CheckpointError("its server cannot be reached", path=label, hint="check the address, the network and the proxy settings")
     if "invalid list response" in told:
         return not_a_store(label) if "missing field" in told else _cut(label)
+    if re.search("header (missing from|not present in)", told, re.IGNORECASE):  # what every object has, and a page has not
+        return not_a_store(label)
+    code = _code(text).strip(" ()")
+    if code in _FULL or code in _BUSY:
+        return _later(code, label, do)
     if "timed out" in told or "timeout" in told.lower():
         return CheckpointError("its server does not answer in time", path=label, hint="try again later")
     if "decoding response body" in text or "error reading a body" in text:
@@ -64,7 +69,28 @@ def refused(e: Exception, label: str, *, writing: bool = False) -> CheckpointErr
 
 _ELSEWHERE = ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+def unopened(e: Exception, root: str) -> CheckpointError:
+    """The error to raise for what the library raised before anything was asked for: it does not like what the environment says."""
+    error = refused(e, root)
+    if error.message != "cannot be read":
+        return error
+    scheme = root.partition("://")[0]
+    names = {"s3": "AWS_*", "gs": "GOOGLE_*", "az": "AZURE_*"}.get(scheme, "proxies")
+    return UsageError("what the environment says of this store does not fit together", path=root, hint=f"see the variables ({names})")
+
+
+def without_ranges(e: Exception) -> bool:
+    """Whether a server that was asked for a part of an object has given another answer."""
+    text = str(e)
+    return type(e).__name__ == "NotSupportedError" or ("Range" in text and "not supported" in text) or "non-partial response" in text
+
+
+# of stores and proxies: S3, Azure, Ceph, MinIO; statuses where there is no code
+_FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "AccountLimitExceeded"}
+_BUSY = {"429", "503", "SlowDown", "ServiceUnavailable", "TooManyRequests", "ServerBusy", "OperationTimedOut", "XMinioServerNotInitialized"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
+# and what Azure says of a shared access signature and of a key, and Google of an account's
+_SKEWED_TEXTS = (*_SKEWED, "not valid in the specified time frame", "Request date header too old", "Check your iat and exp values")
 _NOT_ALLOWED = {
     "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "401", "AuthenticationFailed", "AuthorizationFailure",
     "AuthorizationPermissionMismatch", "InvalidAuthenticationInfo", "NoAuthenticationInformation",
@@ -75,12 +101,13 @@ _CLOCK_HINT = "set this machine's clock: a request is signed with its time"
 
 def refused_code(code: str, status: int, label: str, scheme: str) -> CheckpointError:
     """The error to raise for the code with which a store refuses to write."""
-    shown = f" ({code})" if code.isalnum() else ""
+    code = code or str(status)
+    shown = f" ({code})" if code.isalnum() and code != "200" else ""
     if code in _NO_BUCKET:
         return NotFoundError("there is no such bucket", path=label, hint="check the name, the region and the endpoint")
     if code in _SKEWED:
         return CheckpointError(_CLOCK, path=label, hint=_CLOCK_HINT)
-    if code in _ELSEWHERE or status in (301, 307):
+    if code in _ELSEWHERE or status in (301, 302, 303, 307, 308):
         return _elsewhere(label)
     if code in _NOT_ALLOWED or status in (401, 403):
         return CheckpointError(f"may not be written: the store refuses{shown}", path=label, hint=CREDENTIALS.get(scheme, ""))
@@ -90,7 +117,18 @@ def refused_code(code: str, status: int, label: str, scheme: str) -> CheckpointE
         return TooSmallError("the store takes no parts as small as these", path=label, hint="a larger --part-size")
     if code == "NotImplemented" or status == 501:
         return unconditional(label)
+    if code in _FULL or code in _BUSY or str(status) in _FULL | _BUSY:
+        return _later(code if code in _FULL else str(status) if str(status) in _FULL else code, label, "written")
     return CheckpointError(f"cannot be written{shown}", path=label, hint="see the store's own log, or try again later")
+
+
+def _later(code: str, label: str, do: str) -> CheckpointError:
+    """The error of a store that is full or busy."""
+    if code in _FULL:
+        hint = "make room, or write to another place; a conversion that is begun again goes on where it stopped"
+        return CheckpointError(f"cannot be {do}: the store has no room ({code})", path=label, hint=hint)
+    hint = "try again later, with fewer --jobs; a conversion goes on where it stopped"
+    return CheckpointError(f"cannot be {do}: the store is busy ({code})", path=label, hint=hint)
 
 
 def _cut(label: str) -> CorruptError:
@@ -98,6 +136,8 @@ def _cut(label: str) -> CorruptError:
 
 
 def _elsewhere(label: str) -> CheckpointError:
+    if not label.startswith("s3://"):
+        return CheckpointError("its server sends to another place", path=label, hint="check the address and the endpoint")
     return CheckpointError("lies in another region", path=label, hint="set AWS_REGION to the bucket's region")
 
 

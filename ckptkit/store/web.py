@@ -6,9 +6,9 @@ Policy: tags and sizes are what the server says of each file alone (HEAD), never
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING
-from ..errors import CheckpointError, UnsupportedError
+from ..errors import CheckpointError, UnknownFormatError, UnsupportedError
 from .interface import FOLDER, Entry, Uploads
-from .remote import RemoteTree, pool
+from .remote import USUAL, RemoteTree, pool
 
 if TYPE_CHECKING:
     from .interface import Sink
@@ -28,6 +28,11 @@ class WebTree(RemoteTree):
         there = self.usual(folder) if not self._dav else {}
         found = coming.result() if coming is not None else None
         if found is None:
+            nobodys = f"{base}.ckptkit/none"
+            if len(there) == len(USUAL) and self._found.get(nobodys) is not None:
+                page = self._is_page(nobodys)
+                message = "its server answers with a web page" if page else "its server has every name that is asked for"
+                raise UnknownFormatError(message, path=self.label(folder), hint="is a proxy or a login between it and here?")
             return there
         asked = pool().map(lambda n: (n, there.get(n) or self.entry(base + n)), [n for n, e in found.items() if e.size >= 0])
         return {**{n: e for n, e in found.items() if e.size < 0}, **{n: e for n, e in asked if e is not None}}
@@ -62,4 +67,4 @@ class WebTree(RemoteTree):
 
     def uploads(self, prefix: str = "") -> Uploads:
         """Nothing is written."""
-        return []
+        raise self._read_only(prefix)

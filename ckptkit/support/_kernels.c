@@ -221,6 +221,24 @@ static void classes32(const u32 *x, Py_ssize_t n, uint32_t *seen)
     for (; i < n; i++) seen[x[i] >> FIRST]++;
 }
 
+/* float32 -> a float8 of `m` bits of mantissa whose exponents are biased by `bias`, to nearest even; the largest magnitude that was met.
+ * What is below the least normal is added to the power of two whose last place is the least subnormal: so the addition rounds it. */
+INLINE uint32_t eighth_body(const u32 *x, uint8_t *y, Py_ssize_t n, const int m, const uint32_t bias)
+{
+    const uint32_t least = (128u - bias) << 23, magic = (151u - bias - (uint32_t)m) << 23;
+    const int shift = 23 - m;
+    uint32_t top = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const uint32_t a = x[i] & 0x7FFFFFFFu;
+        const uint32_t normal = (a + ((1u << (shift - 1)) - 1u) + (a >> shift & 1u) - ((127u - bias) << 23)) >> shift;
+        const uint32_t small = bits_of(float_of(a) + float_of(magic)) - magic;
+        top = a > top ? a : top;
+        y[i] = (uint8_t)((a < least ? small : normal) | (x[i] >> 31) << 7);
+    }
+    return top;
+}
+VERSIONS(uint32_t, eighth, (const u32 *x, uint8_t *y, Py_ssize_t n, const int m, const uint32_t bias), (x, y, n, m, bias))
+
 /* ---- checks ------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -553,6 +571,19 @@ static PyObject *py_look_up(PyObject *self, PyObject *args)
     Py_END_ALLOW_THREADS
     r = Py_NewRef(Py_None);
 out: FREE_TWO; PyBuffer_Release(&table); return r;
+}
+
+/* to_eighth(float32, out, bits of the mantissa): float8_e4m3fn (3) or float8_e5m2 (2); whether some magnitude has no finite place there */
+static PyObject *py_to_eighth(PyObject *self, PyObject *args)
+{
+    Py_buffer x = {0}, y = {0}; PyObject *r = NULL; int m; uint32_t top;
+    if (!PyArg_ParseTuple(args, "y*w*i", &x, &y, &m)) return NULL;
+    EXPECT(x.len == 4 * y.len && (m == 3 || m == 2))
+    Py_BEGIN_ALLOW_THREADS
+    top = m == 3 ? eighth(x.buf, y.buf, y.len, 3, 7) : eighth(x.buf, y.buf, y.len, 2, 15);
+    Py_END_ALLOW_THREADS
+    r = PyBool_FromLong(m == 3 ? top > 0x43E80000u : top >= 0x47700000u); /* 464 rounds to 448, 61440 to infinity */
+out: FREE_TWO; return r;
 }
 
 /* look_up_float(float32, out, table of bytes): by the upper half, its last bit set where the lower is not zero */
@@ -939,16 +970,17 @@ static PyObject *py_choose(PyObject *self, PyObject *args)
 
 static PyMethodDef METHODS[] = {
     {"to_half", py_to_half, METH_VARARGS, NULL}, {"to_bfloat", py_to_bfloat, METH_VARARGS, NULL}, {"widen", py_widen, METH_VARARGS, NULL},
-    {"look_up", py_look_up, METH_VARARGS, NULL}, {"look_up_float", py_look_up_float, METH_VARARGS, NULL},
+    {"to_eighth", py_to_eighth, METH_VARARGS, NULL}, {"look_up", py_look_up, METH_VARARGS, NULL}, {"look_up_float", py_look_up_float, METH_VARARGS, NULL},
     {"look_up_blocks", py_look_up_blocks, METH_VARARGS, NULL}, {"figures", py_figures, METH_VARARGS, NULL},
     {"spread", py_spread, METH_VARARGS, NULL}, {"count", py_count, METH_VARARGS, NULL}, {"tally", py_tally, METH_VARARGS, NULL},
     {"mean", py_mean, METH_VARARGS, NULL},
     {"blocks", py_blocks, METH_VARARGS, NULL}, {"equal", py_equal, METH_VARARGS, NULL},
-    {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL}, {"runs", py_runs, METH_VARARGS, NULL}, {"products", py_products, METH_VARARGS, NULL},
+    {"differences", py_differences, METH_VARARGS, NULL}, {"turn", py_turn, METH_VARARGS, NULL},
+    {"runs", py_runs, METH_VARARGS, NULL}, {"products", py_products, METH_VARARGS, NULL},
     {"steps", py_steps, METH_VARARGS, NULL}, {"choose", py_choose, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL},
 };
 
-#define FORM 2 /* counted up where a function is new, takes other arguments or gives other things, here and in kernels.py */
+#define FORM 3 /* counted up where a function is new, takes other arguments or gives other things, here and in kernels.py */
 
 static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernels", "Inner loops over the elements of tensors.", -1, METHODS};
 

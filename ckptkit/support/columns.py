@@ -48,6 +48,17 @@ def weave(columns: Sequence[Column], count: int) -> bytes:
     return b"".join(chain.from_iterable(rows))
 
 
+def texts(raws: Collection[bytes]) -> list[str]:
+    """Each decoded; all at once where none has a line end. Raises UnicodeDecodeError of the first that is no UTF-8."""
+    whole = b"\n".join(raws)
+    if not raws or whole.count(b"\n") != len(raws) - 1:
+        return [raw.decode() for raw in raws]
+    try:
+        return whole.decode().split("\n")
+    except UnicodeDecodeError:
+        return [raw.decode() for raw in raws]
+
+
 def scatter(
     memory: memoryview, base: int, offsets: Sequence[int], held: memoryview, start: int, starts: Sequence[int], lengths: Sequence[int]
 ) -> None:

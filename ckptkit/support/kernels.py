@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-FORM = 2  # of what is compiled, as `_kernels.c` counts it: one built of an older source is left out
+FORM = 3  # of what is compiled, as `_kernels.c` counts it: one built of an older source is left out
 
 
 @cache

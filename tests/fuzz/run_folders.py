@@ -20,9 +20,10 @@ import ckptkit
 import ckptkit.containers.dcp.torch_dist as torch_dist
 import ckptkit.containers.deepspeed.states as deepspeed_states
 import ckptkit.containers.deepspeed.universal as deepspeed_universal
+import ckptkit.containers.fsdp.ranks as fsdp_ranks
 import ckptkit.containers.megatron.legacy as megatron_legacy
 import ckptkit.containers.torch.rank_file as rank_file
-from ckptkit.containers import dcp, deepspeed, orbax, safetensors
+from ckptkit.containers import dcp, deepspeed, fsdp, orbax, safetensors
 from ckptkit.containers._interface import Checkpoint
 from ckptkit.containers._pickle import interpreter
 from ckptkit.containers._pickle.globals import Storage
@@ -121,6 +122,7 @@ class Sound:
 
 
 _Z2, _Z3 = "forms/deepspeed_llama_z2/checkpoint/global_step1", "forms/deepspeed_llama_z3/checkpoint/global_step1"
+_VERL = "made/fsdp/run/global_step_3/actor"
 _ARRAY = "params.dense.kernel"
 FOLDERS: dict[str, tuple[Sound, ...]] = {
     "dcp": (
@@ -152,6 +154,12 @@ FOLDERS: dict[str, tuple[Sound, ...]] = {
             ("mp_rank_00_000/model_optim_rng.pt", "mp_rank_01_001/model_optim_rng.pt"), "mp_rank_00_000/model_optim_rng.pt", pickles=True,
         ),
     ),
+    "fsdp": (
+        Sound(
+            _VERL, tuple(f"{kind}_world_size_2_rank_{r}.pt" for kind, r in (("model", 0), ("model", 1), ("optim", 1), ("extra_state", 0))),
+            "model_world_size_2_rank_0.pt", pickles=True,
+        ),
+    ),
     "orbax": (
         Sound("containers/orbax/plain_files_zarr2", ("_METADATA", f"{_ARRAY}/.zarray", f"{_ARRAY}/0.0"), "_METADATA"),
         Sound("containers/orbax/sharded_files_zarr3", (f"{_ARRAY}/zarr.json", f"{_ARRAY}/c/0/1"), "_METADATA"),
@@ -170,10 +178,10 @@ def _joined_run(path: str) -> Checkpoint:
 
 
 OPEN = {
-    "dcp": dcp.open, "torch_dist": dcp.open, "deepspeed": deepspeed.open, "megatron": _joined_run, "orbax": orbax.open,
+    "dcp": dcp.open, "torch_dist": dcp.open, "deepspeed": deepspeed.open, "fsdp": fsdp.open, "megatron": _joined_run, "orbax": orbax.open,
     "shards": safetensors.open, "consolidated": _joined,
 }  # fmt: skip
-_READERS = (deepspeed_states, megatron_legacy, deepspeed_universal, torch_dist, rank_file)  # who have `open_rank`
+_READERS = (deepspeed_states, megatron_legacy, deepspeed_universal, torch_dist, fsdp_ranks, rank_file)  # who have `open_rank`
 
 
 def seeds(name: str) -> Iterator[bytes]:

@@ -428,6 +428,7 @@ TARGETS: dict[str, Target] = {  # the most dangerous first
     "torch_dist": _folder("torch_dist"),
     "shards": _folder("shards"),
     "consolidated": _folder("consolidated"),
+    "fsdp": _folder("fsdp"),
     "hdf5": fuzz_hdf5,
     "keras": fuzz_keras,
     "npz": fuzz_npz,

@@ -16,8 +16,8 @@ from targets import CASES, LARGEST, TARGETS
 
 SECONDS = float(os.environ.get("CKPTKIT_FUZZ_SECONDS", "0"))  # for each parser; 0: so many runs
 RUNS = {  # folders take milliseconds
-    "config": 2000, "gin": 3000, "dcp": 400, "deepspeed": 400, "megatron": 400, "orbax": 2000, "torch_dist": 100, "consolidated": 300,
-    "shards": 800, "torchscript": 5000,
+    "config": 2000, "gin": 3000, "dcp": 400, "deepspeed": 400, "fsdp": 300, "megatron": 400, "orbax": 2000, "torch_dist": 100,
+    "consolidated": 300, "shards": 800, "torchscript": 5000,
 }  # fmt: skip
 TOKENS = (
     b"\0",

@@ -35,6 +35,11 @@ MODELS: Mapping[str, tuple[str, str]] = {
     "eurobert": ("eurobert", "EuroBertModel"),
     "nomic-bert": ("nomic_bert", "NomicBertModel"),
     "llama": ("llama", "LlamaForCausalLM"),
+    "kimi-linear": ("kimi_linear", "KimiLinearForCausalLM"),
+    "qwen": ("qwen", "QWenLMHeadModel"),
+    "baichuan": ("baichuan", "BaichuanForCausalLM"),
+    "deepseek32": ("deepseek_v32", "DeepseekV32ForCausalLM"),
+    "glm-dsa": ("glm_moe_dsa", "GlmMoeDsaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
     "gemma": ("gemma", "GemmaForCausalLM"),
@@ -98,7 +103,7 @@ MODELS: Mapping[str, tuple[str, str]] = {
 # of how many layers the runtime takes one to see everything, where no key says which (llama_hparams::set_swa_pattern)
 PERIODS: Mapping[str, int] = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "olmo2": 4, "gpt-oss": 2, "exaone4": 4, "gemma3n": 5, "gemma4": 6}
 BY_HEADS: Mapping[str, tuple[str, str]] = {
-    "granitehybrid": ("attention", "mamba")
+    "granitehybrid": ("attention", "mamba"), "kimi-linear": ("full_attention", "linear_attention"),
 }  # what layers are that have heads of keys, and that do not
 ONE_PART: Mapping[str, str] = {"nemotron_h": "mlp", "nemotron_h_moe": "moe"}  # what layers are that are as wide as a list says
 DELTA = ("qwen3next", "qwen35", "qwen35moe")  # which have linear attention in the layers that a key lists
@@ -218,6 +223,20 @@ def _derived(name: str, of: Mapping[str, object]) -> dict[str, object]:
         out["layer_types"] = ["linear_attention" if k else "full_attention" for k in kinds[:layers]]
     if name == "granitehybrid":
         out["position_embedding_type"] = "nope" if of.get("rope.scaling.finetuned") is False else "rope"
+        if isinstance(each, list):
+            out["attn_layer_indices"] = [i for i, n in enumerate(each) if n]
+        turned, wide = of.get("rope.dimension_count"), width
+        if width is None and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
+            wide = hidden // heads
+        if turned is not None and turned == wide:  # which Bamba's configuration does not mean by saying nothing
+            out["rope_part"] = 1.0
+    indexed = of.get("attention.indexer.types")
+    if name == "glm-dsa" and isinstance(indexed, list) and isinstance(layers, int):
+        out["indexer_types"] = ["full" if t else "shared" for t in indexed[:layers]]
+    if name == "kimi-linear" and isinstance(heads, int):
+        out["linear_heads"] = heads
+    if name == "baichuan":  # which its runtime tells by the layers, and the head by nothing
+        out |= {"alibi": layers == 40, "normed_head": False}
     return {k: v for k, v in out.items() if v is not None}
 
 
@@ -252,6 +271,8 @@ def _block(kept: Mapping[str, object], name: str, of: Mapping[str, object]) -> d
     model, cls = MODELS[name]
     if name == "llama" and of.get("expert_count"):
         model, cls = "mixtral", "MixtralForCausalLM"
+    elif name == "granitehybrid" and of.get("rope.scaling.finetuned") is True:  # Granite's own do not turn
+        model, cls = "bamba", "BambaForCausalLM"
     elif name == "bert" and SEGMENTS not in kept:
         model, cls = "distilbert", "DistilBertModel"
     elif name == "mamba" and of.get("ssm.dt_b_c_rms"):

@@ -6,10 +6,12 @@ llama.cpp.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ckptkit.arch._libraries.decoders import A, joined, may, sparse_or_first_dense
-from ckptkit.arch._libraries.gguf import EXPERTS, OUTPUT, B, Values, dense_first, gguf, leading
+from ckptkit.arch._libraries.gguf import EXPERTS, OUTPUT, SIGMOID, B, Values, dense_first, gguf, leading
+from ckptkit.arch._libraries.gguf_state import DECAYS, SSM
+from ckptkit.arch._libraries.state_space import S
 from ckptkit.schema import Dialect, Key, Module
 
 MLA: dict[str, str | tuple[str, ...]] = {
@@ -72,6 +74,70 @@ def minicpm3(modules: Mapping[str, Module]) -> Dialect:
     )  # fmt: skip
 
 
+INDEX_NAMES = {
+    A + "indexer.query": B + "indexer.attn_q_b", A + "indexer.key": B + "indexer.attn_k", A + "indexer.key_norm": B + "indexer.k_norm",
+    A + "indexer.weights": B + "indexer.proj",
+}  # fmt: skip
+INDEX_KEYS: dict[str, str | Key] = {
+    "attention.indexer.head_count": may("index_heads"), "attention.indexer.key_length": may("index_dim"),
+    "attention.indexer.top_k": may("index_topk"),
+}  # fmt: skip
+
+
+KEY_BY_CHANNEL: dict[str, str | Key] = {  # the keys of delta attention with a decay for every channel
+    "kda.head_dim": may("linear_dim"), "ssm.conv_kernel": "kernel", "derived.layer_types": may("layer_types"),
+    "derived.linear_heads": may("linear_heads"),
+    "expert_group_used_count": may("groups_per_token"), **dict.fromkeys(("expert_weights_norm", "expert_group_count"), ""),
+}  # fmt: skip
+
+
+def channel_rows(wide: str) -> dict[str, str | tuple[str, ...]]:
+    """The rows of delta attention with a decay for every channel, of layers `wide`. Where two kinds of layers have one name, a remark
+    tells them apart."""
+    parts = {"query": "q", "key": "k", "value": "v"}
+    return {
+        **{f"{B}attn_{x}.weight # linear": (f"{S}{p}.weight", f"{wide} hidden") for p, x in parts.items()},
+        **{f"{SSM}conv1d_{x}.weight": (f"{S}conv_{p}.weight", f"1 {wide} 1 kernel") for p, x in parts.items()},
+        SSM + "f_a": S + "forget_low", SSM + "f_b": S + "forget", SSM + "dt.bias": S + "step_bias", SSM + "a": S + "a_log",
+        SSM + "beta": S + "strength", SSM + "g_a": S + "gate_low", SSM + "g_b": S + "gate", SSM + "norm": S + "norm",
+        B + "attn_output.weight # linear": (S + "out.weight", f"hidden {wide}"),
+    }  # fmt: skip
+
+
+def by_channel(
+    modules: Mapping[str, Module], wide: str, attends: Callable[[Values], Sequence[bool] | None],
+    sparse: Callable[[Values], Sequence[bool] | None],
+) -> Dialect:  # fmt: skip
+    """The dialect of Kimi Linear: low-rank attention without positions in some layers (`attends`), experts in some (`sparse`)."""
+
+    def keys_of_layers(values: Values) -> list[int] | None:
+        kinds = attends(values)
+        return [int(k) for k in kinds] if kinds is not None else None
+
+    def conflicts(values: Values) -> Iterator[tuple[str, str]]:
+        yield from dense_first(sparse)(values)
+        if values.get("linear_heads") not in (None, values.get("heads")):
+            yield "linear_heads", f"its code of this architecture takes {values.get('heads')}, as in the other layers"
+
+    def shared_width(values: Values) -> int | None:  # which nothing of it is as wide as; its converter says it of every model
+        hidden, heads = values.get("hidden"), values.get("heads")
+        return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
+
+    return gguf(
+        "kimi-linear", modules, experts="moe_intermediate", implied={"activation": "silu"}, names=MLA_NAMES, rope=None,
+        rows={**MLA, **channel_rows(wide)}, keys={**MLA_KEYS, **KEY_BY_CHANNEL}, conflicts=conflicts, adjust=DECAYS,
+        also={
+            **MLA_ALSO, "attention.value_length": shared_width, "attention.head_count_kv": keys_of_layers, "expert_gating_func": SIGMOID,
+            "leading_dense_block_count": leading(sparse),
+        },
+        free={
+            "mlp_layer_types": ..., "layer_types": ..., "full_attention_layers": ..., "attention_bias": (False,),
+            "normalise_experts": (None, True), "expert_groups": (None, 1), "groups_per_token": (None, 1),
+        },
+        defaults={"linear_heads": "=heads", "expert_groups": 1, "normalise_experts": True},
+    )  # fmt: skip
+
+
 def latent(second: bool) -> Callable[[Values], Iterator[tuple[str, str]]]:
     """What llama.cpp's deepseek2 cannot say. `second`: DeepSeek-V2's code."""
 
@@ -87,18 +153,23 @@ def latent(second: bool) -> Callable[[Values], Iterator[tuple[str, str]]]:
     return conflicts
 
 
-def deepseek2(modules: Mapping[str, Module], gating: int, *, second: bool = False) -> Dialect:
-    """The dialect of DeepSeek's kind: llama.cpp calls all of them deepseek2. `gating`: what weights experts; `second`: DeepSeek-V2, whose
-    code adds no weights up to one and chooses groups of experts by their best, or none."""
-    keys, also = dict(MLA_KEYS), dict(MLA_ALSO)
+def deepseek2(
+    modules: Mapping[str, Module], gating: int, *, second: bool = False, name: str = "deepseek2", keys: Mapping[str, str | Key] = {},
+    also: Mapping[str, object] = {}, loose: Mapping[str, object] = {},
+) -> Dialect:  # fmt: skip
+    """The dialect of DeepSeek's kind: llama.cpp calls most of them deepseek2. `gating`: what weights experts; `second`: DeepSeek-V2, whose
+    code adds no weights up to one and chooses groups of experts by their best, or none; those of another `name` have an indexer, with
+    further `keys`, values of keys (`also`) and values that may go unsaid (`loose`)."""
+    keys, also = {**MLA_KEYS, **(INDEX_KEYS if name != "deepseek2" else {}), **keys}, {**MLA_ALSO, **also}
     usual: dict[str, object] = {"rope_interleave": True}
-    free = dict(MLA_FREE)
+    free = {**MLA_FREE, **loose}
     if second:
         keys |= dict.fromkeys(("expert_weights_norm", "expert_group_count", "expert_group_used_count"), "")
         also["expert_weights_norm"] = False
         free |= dict.fromkeys(("normalise_experts", "expert_groups", "groups_per_token"), ...)
         usual |= {"topk_method": "greedy", "expert_groups": 1, "groups_per_token": 1}  # which a file without groups means
+    rows = {k: v for k, v in MLA.items() if name == "deepseek2" or k.partition(".weight")[0] != B + "attn_q"}  # queries of low rank only
     return gguf(
-        "deepseek2", modules, experts="moe_intermediate", implied={"activation": "silu"}, names=MLA_NAMES, rows=MLA, keys=keys,
+        name, modules, experts="moe_intermediate", implied={"activation": "silu"}, names={**MLA_NAMES, **INDEX_NAMES}, rows=rows, keys=keys,
         also={**also, "expert_gating_func": gating}, rope=("growth",), free=free, conflicts=latent(second), bare=(OUTPUT,), defaults=usual,
     )  # fmt: skip

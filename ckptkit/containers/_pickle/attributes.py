@@ -12,6 +12,9 @@ from collections.abc import Iterator
 
 GETATTR = "builtins.getattr"
 OWNERS = {"torch._C._VariableFunctionsClass": "torch", "torch._C.TensorBase": "torch.Tensor", "torch.Tensor": "torch.Tensor"}
+_SHARDED = "torch.distributed._shard.sharded_tensor.api.ShardedTensor"
+# classes within a class, which a pickle fetches likewise: what a ShardedTensor says of its ranks
+_INNER = frozenset(((_SHARDED, "ProcessGroupState"),))
 _NOT = ("from_file", "register_hook")
 _MOST = 64 << 20  # bytes of a pickle that is looked through
 Token = tuple[str, str]  # ("global", its name), ("text", itself) or ("op", the opcode)
@@ -20,6 +23,13 @@ Token = tuple[str, str]  # ("global", its name), ("text", itself) or ("op", the 
 def is_plain(name: object) -> bool:
     """Whether an attribute of these classes computes, and does nothing else."""
     return type(name) is str and name.isidentifier() and not name.startswith("_") and name not in _NOT
+
+
+def owner_of(owner: str, name: object) -> str | None:
+    """The module or class that a pickle fetches `name` of, where it may be fetched of `owner`."""
+    if (owner, name) in _INNER:
+        return owner
+    return OWNERS.get(owner) if is_plain(name) else None
 
 
 def fetched(data: bytes, start: int, end: int) -> tuple[str, ...] | None:
@@ -35,11 +45,12 @@ def fetched(data: bytes, start: int, end: int) -> tuple[str, ...] | None:
             use.append(token)
             if len(use) == 5:
                 (_, owner), (_, name) = use[1:3]
-                if [kind for kind, _ in use] != ["global", "global", "text", "op", "op"] or owner not in OWNERS or not is_plain(name):
+                of = owner_of(owner, name)
+                if [kind for kind, _ in use] != ["global", "global", "text", "op", "op"] or of is None:
                     return None
                 if (use[3][1], use[4][1]) != ("TUPLE2", "REDUCE"):
                     return None
-                out[f"{OWNERS[owner]}.{name}"] = None
+                out[f"{of}.{name}"] = None
                 use = []
     except (ValueError, KeyError, IndexError):
         return None

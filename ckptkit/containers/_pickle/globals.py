@@ -351,11 +351,11 @@ def call(f: object, args: object, copied: Copied) -> object:
 
 def _fetched(args: tuple[object, ...]) -> Opaque | None:
     """The function of torch that `getattr` fetches by these arguments (see `attributes`)."""
-    from .attributes import OWNERS, is_plain
+    from .attributes import owner_of
 
-    if len(args) != 2 or type(args[0]) is not Opaque or args[0].args is not None or args[0].state is not None or not is_plain(args[1]):
+    if len(args) != 2 or type(args[0]) is not Opaque or args[0].args is not None or args[0].state is not None or type(args[1]) is not str:
         return None
-    owner = OWNERS.get(f"{args[0].module}.{args[0].name}")
+    owner = owner_of(f"{args[0].module}.{args[0].name}", args[1])
     return Opaque(owner, str(args[1])) if owner is not None else None
 
 

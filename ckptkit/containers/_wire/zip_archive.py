@@ -377,8 +377,10 @@ def _gap(name: str, header: int, at: int, before: bytes, last: tuple[str, int, i
 
 def _names(raws: list[bytes], path: str) -> list[str]:
     """The entries' names as text. Raises CorruptError for one that leads out of the archive."""
+    from ...support.columns import texts
+
     try:
-        names = [raw.decode() for raw in raws]
+        names = texts(raws)
     except UnicodeDecodeError as e:
         raise CorruptError(f"the name of entry {_text(e.object)} is not UTF-8", path=path) from None
     all_ = "\n" + "\n".join(names) + "\n"

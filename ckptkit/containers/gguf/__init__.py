@@ -2,7 +2,8 @@
 
 Source: docs/gguf.md of ggml, gguf.cpp and llama-gguf-split of llama.cpp. Dimensions lie in the file from the innermost to the outermost;
 here they are row-major. A tensor of a block type is one stored tensor whose dtype is that type (see `ckptkit.packing.ggml`). The
-key-value pairs are kept with their types in extras["gguf"]; a vocabulary stays in the file until it is asked for (`header.items`).
+key-value pairs are kept with their types in extras["gguf"]; arrays among them that are weights (`header.WEIGHTS`) are tensors; a
+vocabulary stays in the file until it is asked for (`header.items`).
 
 Policy: in a big-endian file numbers are turned round as they are read. Blocks of codes there are NOT read: llama.cpp's converter leaves
 their scales as they were, its own script swaps them, and no byte says which of the two has happened; a finding does.
@@ -21,7 +22,7 @@ from ...findings import Finding
 from ...limits import LIMITS
 from ...tensors import DTYPES, Extent, StoredTensor, TensorSpec, Unread
 from .._interface import NOTHING, Checkpoint, FileLayout, Inside, Packed, Part
-from .header import ARRAY, MAGIC, Header, Info, Span, Value, read_header
+from .header import ARRAY, MAGIC, WEIGHTS, Header, Info, Span, Value, read_header
 
 NAME = "gguf"
 TITLE = "GGUF (llama.cpp; single file or split)"
@@ -85,10 +86,16 @@ def open(path: str) -> Checkpoint:
             if info.name == SEGMENTS:
                 values[info.name] = Value(ARRAY, (), 6)
         LIMITS.check("tensors", len(tensors), "the number of tensors in all split files", path)
+        for name in WEIGHTS:
+            held = header.values.get(name)
+            if held is not None and isinstance(held.value, Span) and name not in tensors and name not in unread:
+                span = values.pop(name).value
+                tensors[name] = _stored(Info(name, (span.many,), "F32", span.offset, span.length), header, file)
         findings += _remarks(header, file)
     total = _number(first, TOTAL, -1)
-    if len(headers) > 1 and total not in (-1, len(tensors) + len(unread)):
-        findings.append(Finding("error", "shards", TOTAL, f"the split files hold {len(tensors)} tensors; {TOTAL} says {total}"))
+    many = sum(len(header.tensors) for header in headers.values())  # without those that lie among the keys
+    if len(headers) > 1 and total not in (-1, many):
+        findings.append(Finding("error", "shards", TOTAL, f"the split files hold {many} tensors; {TOTAL} says {total}"))
     if not tensors and not unread:
         findings.append(Finding("info", "header", os.path.basename(path), "a GGUF file that holds no tensor: a vocabulary alone"))
     if ARCHITECTURE in values and values[ARCHITECTURE].value == "gemma4":

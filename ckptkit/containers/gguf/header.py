@@ -20,7 +20,7 @@ from ...tensors import DTYPES
 
 MAGIC = b"GGUF"
 ALIGNMENT = "general.alignment"
-STRING, ARRAY = 8, 9
+STRING, ARRAY, FLOAT32 = 8, 9, 6
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # struct's letter of a value's type
 KEPT = 256  # items up to which an array of numbers is kept as values
 DEPTH = 4  # arrays in arrays
@@ -32,6 +32,10 @@ TYPES = {
     26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0", 42: "Q2_0",
 }  # fmt: skip
 _REMOVED = (4, 5, 31, 32, 33, 36, 37, 38)
+
+
+# arrays of float32 that are weights: the parameters of Apertus' activation, a number for each layer. They are tensors here
+WEIGHTS = ("xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps")
 
 
 class Span(NamedTuple):
@@ -227,7 +231,7 @@ class _Reader:
             self.at += count * width
             if self.at > len(self.raw):
                 raise _Short
-        if count <= KEPT and kind in NUMBERS:
+        if count <= KEPT and kind in NUMBERS and not (name in WEIGHTS and kind == FLOAT32):
             return Value(ARRAY, struct.unpack_from(f"{self.order}{count}{NUMBERS[kind]}", self.raw, start), kind)
         return Value(ARRAY, Span(kind, count, self.path, start, self.at - start, self.big), kind)
 

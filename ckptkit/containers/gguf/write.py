@@ -17,7 +17,7 @@ from ...errors import UnsupportedError, UsageError
 from ...tensors import TensorSpec
 from .._interface import FileLayout, Part, Slot
 from .._sharding import split
-from .header import ALIGNMENT, ARRAY, MAGIC, NUMBERS, STRING, TYPES, Span, Value
+from .header import ALIGNMENT, ARRAY, FLOAT32, MAGIC, NUMBERS, STRING, TYPES, WEIGHTS, Span, Value
 
 _NUMBERS = {name: number for number, name in TYPES.items()}
 
@@ -38,6 +38,7 @@ def lay_out(
         specs[name] = spec
     alignment = values[ALIGNMENT].value if ALIGNMENT in values else 32
     keys = dict(values) | {k: Value(STRING, v) for k, v in metadata.items() if k not in values and k != "format"}
+    among = {n: specs.pop(n) for n in WEIGHTS if n in specs and specs[n].dtype == "F32" and len(specs[n].shape) == 1}
     held = split([(n, s.nbytes) for n, s in specs.items()], max_shard_size) or [[]]
     stem, ext = os.path.splitext(filename)
     files: list[tuple[str, int]] = []
@@ -48,16 +49,39 @@ def lay_out(
         if len(held) > 1:
             numbers = {"split.no": Value(2, i), "split.count": Value(2, len(held)), "split.tensors.count": Value(5, len(specs))}
             own = {**own, **numbers}
+        if i == 0:
+            own = {k: v for k, v in own.items() if k not in among}
+            slots |= _among_keys(len(_header(own, ())), among)
+            own |= {n: Value(ARRAY, (0.0,) * s.numel, FLOAT32) for n, s in among.items()}
         offsets, end = {}, 0
         for name in names:
             offsets[name] = end
             end += -(-specs[name].nbytes // alignment) * alignment
         head = _header(own, [(n, specs[n], offsets[n]) for n in names])
         head += bytes(-len(head) % alignment)
-        parts.append(Part(i, 0, head))
+        parts += _around(i, head, slots if i == 0 else {})
         slots |= {n: Slot(i, len(head) + offsets[n], specs[n].nbytes) for n in names}
         files.append((filename if len(held) == 1 else f"{stem}-{i + 1:05d}-of-{len(held):05d}{ext}", len(head) + end))
     return FileLayout("gguf", tuple(files), slots, tuple(parts))
+
+
+def _among_keys(end: int, weights: Mapping[str, TensorSpec]) -> dict[str, Slot]:
+    """Where the numbers of arrays lie that are the last keys, behind `end` bytes of the others."""
+    slots = {}
+    for name, spec in weights.items():
+        end += len(_text(name)) + struct.calcsize("<IIQ")
+        slots[name] = Slot(0, end, spec.nbytes)
+        end += spec.nbytes
+    return slots
+
+
+def _around(file: int, head: bytes, slots: Mapping[str, Slot]) -> list[Part]:
+    """A header without the bytes that are tensors'."""
+    parts, at = [], 0
+    for slot in slots.values():
+        parts.append(Part(file, at, head[at : slot.offset]))
+        at = slot.offset + slot.length
+    return [*parts, Part(file, at, head[at:])]
 
 
 def _check(name: str, spec: TensorSpec) -> None:

@@ -45,6 +45,7 @@ else:
 NAME = "torch"
 TITLE = "PyTorch (zip, legacy, shards)"
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+MARKS = (".bin.index.", *(f"{s}\n" for s in SUFFIXES))
 DEFAULT_FILE = "pytorch_model.bin"
 WRITABLE = True
 TIES = True

@@ -144,7 +144,8 @@ def _of_class(args: tuple[object, ...]) -> Leaf | None:
         local, spec = attributes.get("_local_tensor"), attributes.get("_spec")
         if type(local) is Tensor and local.size == inner.shape and _tensor_dtype(local) == inner.dtype and not _partial(spec):
             return local
-        return Unread(name, inner.dtype, inner.shape, "this rank holds a piece of it: merge the ranks (DTensor.full_tensor())")
+        hint = "this rank holds a piece of it: name the folder of all ranks, or save the whole (DTensor.full_tensor())"
+        return Unread(name, inner.dtype, inner.shape, hint)
     return inner._replace(
         kind=name if inner.kind == class_name(cls) else inner.kind, hint=inner.hint or "load it with its library, and save plain tensors"
     )
