@@ -315,6 +315,8 @@ def two_stacks(theirs: Arrays) -> Arrays:
 
 
 def ours(trace: Arrays) -> Arrays:
-    """A trace with its single head as "logits"."""
+    """A trace with its single head as "logits"; ModernBERT's over two labels at every token gives answers."""
     heads = [n for n in HEADS if n in trace]
+    if "classifier" in trace and trace["classifier"].ndim == 3 and trace["classifier"].shape[-1] == 2:
+        trace = {"qa": trace["classifier"], **trace}
     return {**trace, **({"logits": trace[heads[0]]} if len(heads) == 1 else {})}
