@@ -26,7 +26,7 @@ def index() -> dict[str, str]:
     from importlib import import_module
 
     from ckptkit import arch as arches
-    from ckptkit.configuration.read import settings_in
+    from ckptkit.rules.settings import settings_in
     from ckptkit.support.discovery import stems
 
     found = {stem: import_module(f"ckptkit.arch.{stem}").ARCHITECTURE for stem in stems(str(FOLDER))}

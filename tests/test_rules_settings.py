@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 import ckptkit
 from ckptkit.arch import architectures, owners
-from ckptkit.configuration.read import interpret, read_config, settings_in
+from ckptkit.configuration.read import interpret, read_config
+from ckptkit.rules.settings import settings_in
 
 HIDDEN, HEADS, KV, DIM, WIDTH, VOCAB, EXPERTS = 24, 4, 2, 6, 10, 11, 4
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}

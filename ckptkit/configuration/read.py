@@ -219,17 +219,6 @@ def size_names(arch: Architecture) -> set[str]:
     return axes | {count_name(p) for p in arch.counted} | set(arch.heads) | set(arch.config_counts)
 
 
-def settings_in(arch: Architecture) -> dict[str, bool]:
-    """The keys of an architecture's own configurations, those of a model_type -> whether a key is a size, or how far positions go."""
-    sizes = size_names(arch) | {"max_positions"}
-    out: dict[str, bool] = {}
-    for form in (d.config for d in arch.dialects.values() if d.config.marks.get("model_type") is not None):
-        for alternatives, spec in form.keys.items():
-            of_size = (spec if isinstance(spec, str) else spec.canonical) in sizes
-            out |= {key: of_size or out.get(key, False) for key in alternatives.split(" | ")}
-    return out
-
-
 def value_names(arch: Architecture) -> set[str]:
     """Every canonical value that somebody may say of the model: its sizes, what any of its configurations says or takes for granted,
     and whether a parameter that may be tied is, which matters though no configuration says it."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..arch import owners
-from ..configuration.read import settings_in
+from ..configuration.read import size_names
 from ..errors import printable
 from ..findings import Finding
 from ..graph.account import unexplained_keys
 from ..graph.examine import Subject
+from ..schema import Architecture
 from ..support.json_text import written
 from ._base import also
 
@@ -57,6 +58,17 @@ def settings(s: Subject) -> Iterator[Finding]:
         listed = ", ".join(strange[:6]) + (", ..." if strange[6:] else "")
         what = f"nothing here explains {listed} of {s.config_name}: what is said of the model is said without"
         yield Finding("info", "config", strange[0], what, "", "undecided")
+
+
+def settings_in(arch: Architecture) -> dict[str, bool]:
+    """The keys of an architecture's own configurations, those of a model_type -> whether a key is a size, or how far positions go."""
+    sizes = size_names(arch) | {"max_positions"}
+    out: dict[str, bool] = {}
+    for form in (d.config for d in arch.dialects.values() if d.config.marks.get("model_type") is not None):
+        for alternatives, spec in form.keys.items():
+            of_size = (spec if isinstance(spec, str) else spec.canonical) in sizes
+            out |= {key: of_size or out.get(key, False) for key in alternatives.split(" | ")}
+    return out
 
 
 @also("config")
