@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the index by which a checkpoint loads the few architecture files that could be meant: `_index.json`, `_variants.json` and
-`_patterns.txt` in ckptkit/arch; `--check` only says whether they are up to date."""
+"""Writes the index by which a checkpoint loads the few architecture files that could be meant: `_index.json`, `_variants.json`,
+`_settings.json` and `_patterns.txt` in ckptkit/arch; `--check` only says whether they are up to date."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ def index() -> dict[str, str]:
     `_index.json` has stems: file -> what configurations call its architecture; names, classes (of libraries) -> the file; called: what
     bert4keras and bert4torch call it -> files; readers: how a configuration is read that is no plain JSON -> files; signs of names that
     are spelled out -> files; dialects, groups, countable: words of all of them; entries: for each naming and prefix the file and the
-    number of its core's patterns. `_variants.json`: variant -> sizes. `_patterns.txt`, sorted so that a name is found without reading the
+    number of its core's patterns. `_variants.json`: variant -> sizes. `_settings.json`: key of a configuration -> the titles of
+    the architectures that have it, none where it is a size of one. `_patterns.txt`, sorted so that a name is found without reading the
     others: a pattern, a tab, and for each core row that may be meant the entry's number << 12 | the row's << 1 | whether it is a mark.
     """
     from importlib import import_module
 
     from ckptkit import arch as arches
+    from ckptkit.rules.settings import settings_in
     from ckptkit.support.discovery import stems
 
     found = {stem: import_module(f"ckptkit.arch.{stem}").ARCHITECTURE for stem in stems(str(FOLDER))}
@@ -83,8 +85,20 @@ def index() -> dict[str, str]:
         "countable": _words(found, arches.count_words),
     }
     variants: dict[str, object] = {name: dict(sizes) for a in found.values() for name, sizes in a.variants.items()}
+    kept: dict[str, list[str] | None] = {}  # None: a size
+    for arch in found.values():
+        for key, of_size in settings_in(arch).items():
+            titles = kept.setdefault(key, [])
+            if of_size or titles is None:
+                kept[key] = None
+            elif arch.title not in titles:
+                titles.append(arch.title)
+    settings: dict[str, object] = {key: kept[key] or [] for key in sorted(kept)}
     lines = sorted(f"{pattern}\t{' '.join(map(str, codes))}" for pattern, codes in patterns.items())
-    return {"_index.json": _json(data), "_variants.json": _json(variants), "_patterns.txt": "".join(f"{line}\n" for line in lines)}
+    return {
+        "_index.json": _json(data), "_variants.json": _json(variants), "_settings.json": _json(settings),
+        "_patterns.txt": "".join(f"{line}\n" for line in lines),
+    }  # fmt: skip
 
 
 def _words(found: dict[str, Any], of: Callable[[Any], set[str]]) -> tuple[str, ...]:

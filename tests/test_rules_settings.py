@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import ckptkit
+from ckptkit.arch import architectures, owners
 from ckptkit.configuration.read import interpret, read_config
+from ckptkit.rules.settings import settings_in
 
 HIDDEN, HEADS, KV, DIM, WIDTH, VOCAB, EXPERTS = 24, 4, 2, 6, 10, 11, 4
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
@@ -132,3 +137,24 @@ def test_fewer_experts_or_all_can_be_chosen(said_of_it: int, tmp_path: Path) -> 
 def test_heads_that_make_other_matrices_than_there_are_with_the_size_that_is_said(tmp_path: Path) -> None:
     ((severity, where, message),) = said(tmp_path, LLAMA, num_attention_heads=8)
     assert severity == "error" and where.startswith("model.layers.") and "num_attention_heads 8" in message and "hold 4" in message
+
+
+def test_whose_a_key_is_the_index_knows(tmp_path: Path) -> None:
+    """Opening every table takes ten times as long as looking at the model. Each table itself is the judge of the index."""
+    said(tmp_path, LLAMA, logit_scale=0.25, made_up=7)
+    program = (
+        "import sys; sys.argv = ['ckptkit', 'inspect', sys.argv[1]]\nfrom ckptkit.cli import main\ntry:\n    main()\nfinally:\n"
+        "    print([m for m in sys.modules if m.startswith('ckptkit.arch.') and not m.startswith('ckptkit.arch._')], file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert "logit_scale" in run.stdout
+    opened = ast.literal_eval(run.stderr.strip().splitlines()[-1])
+    assert 1 <= len(opened) <= 12, opened
+
+
+@pytest.mark.parametrize("key", ["logit_scale", "alibi", "hidden_size", "max_position_embeddings", "no_rope_layers", "made_up"])
+def test_the_index_says_what_the_tables_say(key: str) -> None:
+    every = {a.title: settings_in(a) for a in architectures().values()}
+    having = {title for title, keys in every.items() if key in keys}
+    want = set() if any(keys.get(key) for keys in every.values()) else having
+    assert set(owners(key, settings_in)) == want

@@ -223,6 +223,21 @@ def _words(kind: str, of: Callable[[Architecture], Iterable[str]]) -> frozenset[
     return frozenset(_index()[kind]).union(*map(of, _new()))
 
 
+def owners(key: str, settings_in: Callable[[Architecture], Mapping[str, bool]]) -> list[str]:
+    """The titles of the architectures whose own configurations have this key; none where it is a size of one (`settings_in`), which others
+    may have as a remark."""
+    listed: list[str] | None = _settings().get(key)
+    new = [(a.title, settings_in(a)) for a in _new()]
+    if listed == [] or any(keys.get(key) for _, keys in new):
+        return []
+    return [*dict.fromkeys([*(listed or ()), *(title for title, keys in new if key in keys)])]
+
+
+@cache
+def _settings() -> dict[str, list[str]]:
+    return _json("_settings.json")
+
+
 def dialect_words(a: Architecture) -> set[str]:
     """The names and aliases of an architecture's dialects."""
     return {n for d in a.dialects.values() for n in (d.name, d.alias) if n}

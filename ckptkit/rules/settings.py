@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ..arch import architectures
+from ..arch import owners
 from ..configuration.read import size_names
 from ..errors import printable
 from ..findings import Finding
 from ..graph.account import unexplained_keys
 from ..graph.examine import Subject
+from ..schema import Architecture
 from ..support.json_text import written
 from ._base import also
 
@@ -43,11 +44,11 @@ def settings(s: Subject) -> Iterator[Finding]:
             continue
         if key in s.config.raw and any(key in o for k in OBJECTS if isinstance(o := s.config.raw.get(k), Mapping)):  # see _said_twice
             continue
-        owners = _owners(key)
-        if not owners:
+        found = owners(key, settings_in)
+        if not found:
             strange.append(key)
             continue
-        named = f"{owners[0]}'s" if len(owners) == 1 else f"{owners[0]}'s and {len(owners) - 1} more"
+        named = f"{found[0]}'s" if len(found) == 1 else f"{found[0]}'s and {len(found) - 1} more"
         yield Finding(
             "warning", "config", key,
             f"{s.config_name} says {key} {printable(repr(value), 60)}, which {s.architecture.title} does not have: it is a setting of "
@@ -59,22 +60,14 @@ def settings(s: Subject) -> Iterator[Finding]:
         yield Finding("info", "config", strange[0], what, "", "undecided")
 
 
-def _owners(key: str) -> list[str]:
-    """The titles of the architectures that read a key as a setting of what is computed, and not as a size."""
-    out: list[str] = []
-    for arch in architectures().values():
-        sizes: set[str] | None = None
-        for d in arch.dialects.values():
-            if d.config.marks.get("model_type") is None:
-                continue
-            for alternatives, spec in d.config.keys.items():
-                if key not in alternatives or key not in alternatives.split(" | "):
-                    continue
-                sizes = size_names(arch) | {"max_positions"} if sizes is None else sizes
-                if (spec if isinstance(spec, str) else spec.canonical) in sizes:  # what is a size of one may be a remark of another
-                    return []
-                if arch.title not in out:
-                    out.append(arch.title)
+def settings_in(arch: Architecture) -> dict[str, bool]:
+    """The keys of an architecture's own configurations, those of a model_type -> whether a key is a size, or how far positions go."""
+    sizes = size_names(arch) | {"max_positions"}
+    out: dict[str, bool] = {}
+    for form in (d.config for d in arch.dialects.values() if d.config.marks.get("model_type") is not None):
+        for alternatives, spec in form.keys.items():
+            of_size = (spec if isinstance(spec, str) else spec.canonical) in sizes
+            out |= {key: of_size or out.get(key, False) for key in alternatives.split(" | ")}
     return out
 
 
