@@ -227,7 +227,8 @@ WEIGHTS: list[tuple[str, Change, str]] = [
     ("all of i4", lambda a: a.update({n: x.astype("i4") for n, x in a.items()}), "error dtype"),
     ("all of f2", lambda a: a.update({n: x.astype("f2") for n, x in a.items()}), "warning dtype"),
     ("positions backwards", lambda a: a.update({"embeddings.position_ids": np.arange(16)[None, ::-1]}), "warning derived"),
-    *((f"prefix {p}", rename(lambda n, p=p: p + n), "") for p in ("module.", "bert.", "model.bert.", "_orig_mod.module.")),
+    *((f"prefix {p}", rename(lambda n, p=p: p + n), "") for p in ("module.", "bert.", "_orig_mod.module.")),
+    ("prefix model.bert.", rename(lambda n: f"model.bert.{n}"), "warning architecture"),  # transformers finds none of them
     ("gamma and beta", rename(lambda n: n.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta")), ""),
     ("no pooler", drop("pooler"), ""),
     ("transposed square", put(Q, lambda x: x.T), ""), ("half zero", put(Q, lambda x: np.concatenate([x[:4], x[4:] * 0])), ""),

@@ -71,8 +71,9 @@ def test_a_repository_gets_the_files_that_a_folder_gets_in_one_commit(tmp_path: 
 
 
 def test_progress_of_the_hubs_library_is_not_in_a_log(tmp_path: Path, hub: hub_server.Hub, capfd: pytest.CaptureFixture[str]) -> None:
-    from huggingface_hub.utils import are_progress_bars_disabled
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
+    enable_progress_bars()  # whatever other tests have said
     convert(small(tmp_path / "source", 1.0), "hf://owner/empty", **SHARDS)
     assert hub.commits["empty"] and "LFS" not in capfd.readouterr().err
     assert not are_progress_bars_disabled()

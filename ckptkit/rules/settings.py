@@ -148,4 +148,5 @@ def chosen(s: Subject) -> Iterator[Finding]:
         cut = canonical == "expert_groups" and said > 0 and most % said
         if said > most or said < 1 or cut:
             why = "which it does not divide" if cut and said <= most else "it cannot choose so many" if said > most else "none is chosen"
-            yield Finding("error", "config", key, f"{s.config_name} says {key} {said}; there are {most} {of}: {why}", "get the right one")
+            severity = "error" if said > most or said < 1 else "warning"  # other code than the library's may not ask for it
+            yield Finding(severity, "config", key, f"{s.config_name} says {key} {said}; there are {most} {of}: {why}", "get the right one")

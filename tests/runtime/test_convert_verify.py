@@ -37,6 +37,7 @@ SOURCES = [
 
 REFUSED = {  # what a naming has no place for
     **{(f"hf_bert/{form}", to): "the model has no positions" for form in ("safetensors", "bin_legacy") for to in ("keras3", "tf_keras")},
+    ("hf_albert/safetensors", "bert4keras"): "groups 2",
     ("hf_albert/safetensors", "tfm"): "groups 2",
     ("hf_albert/safetensors", "tfm_names"): "groups 2",
     ("hf_gpt2/safetensors", "nanogpt_nobias"): "nanoGPT with bias=False has no biases",
