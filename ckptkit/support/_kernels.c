@@ -227,13 +227,18 @@ INLINE uint32_t eighth_body(const u32 *x, uint8_t *y, Py_ssize_t n, const int m,
 {
     const uint32_t least = (128u - bias) << 23, magic = (151u - bias - (uint32_t)m) << 23;
     const int shift = 23 - m;
-    uint32_t top = 0;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        const uint32_t a = x[i] & 0x7FFFFFFFu;
-        const uint32_t normal = (a + ((1u << (shift - 1)) - 1u) + (a >> shift & 1u) - ((127u - bias) << 23)) >> shift;
-        const uint32_t small = bits_of(float_of(a) + float_of(magic)) - magic;
-        top = a > top ? a : top;
-        y[i] = (uint8_t)((a < least ? small : normal) | (x[i] >> 31) << 7);
+    uint32_t top = 0, codes[256], held[256];
+    for (Py_ssize_t at = 0; at < n; at += 256) {
+        const int k = n - at < 256 ? (int)(n - at) : 256;
+        memcpy(held, x + at, 4 * (size_t)k);
+        for (int i = 0; i < k; i++) {
+            const uint32_t a = held[i] & 0x7FFFFFFFu, below = 0u - (uint32_t)((int32_t)a < (int32_t)least);
+            const uint32_t normal = (a + ((1u << (shift - 1)) - 1u) + (a >> shift & 1u) - ((127u - bias) << 23)) >> shift;
+            const uint32_t small = bits_of(float_of(a) + float_of(magic)) - magic;
+            top = (int32_t)a > (int32_t)top ? a : top;
+            codes[i] = (small & below) | (normal & ~below) | (held[i] >> 31) << 7;
+        }
+        for (int i = 0; i < k; i++) y[at + i] = (uint8_t)codes[i];
     }
     return top;
 }
