@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FEW = 64 << 10  # bytes of a parameter that is small: reading a larger one costs more than what goes with it
 WINDOW = 1 << 20  # bytes of a side that are read at once
-GAP = 64 << 10  # bytes between two that are read together
+GAP = 64 << 10  # bytes that a read may span beyond four times what is wanted of it
 
 
 class Both(NamedTuple):
